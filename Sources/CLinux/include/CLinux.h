@@ -1,0 +1,30 @@
+#ifndef LIFEGUARD_CLINUX_H
+#define LIFEGUARD_CLINUX_H
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+/* glibc declares accept4 only under _GNU_SOURCE, which Swift's importer does not set. */
+int lifeguard_accept4(int listener, struct sockaddr *address, socklen_t *length, int flags);
+
+/* Names the calling thread (at most 15 bytes) for ps, top and profilers. */
+void lifeguard_name_thread(const char *name);
+
+/* The user on the other end of a Unix socket (SO_PEERCRED). Returns 0, or -1 with errno. */
+int lifeguard_peer_uid(int descriptor, uid_t *uid);
+
+#endif
