@@ -1,0 +1,45 @@
+/// Text as the peer sent it: bytes in an encoding that only the peer knows, without the zero byte that ends them.
+///
+/// Nothing is lost and nothing refused by keeping bytes. Compare and look up by the value itself, never by a string of
+/// it: PostgreSQL tells names apart by their bytes, but Swift holds strings for equal that Unicode does, such as a
+/// composed and a decomposed é.
+public struct WireText: Hashable, Sendable {
+  /// The bytes, without a terminator.
+  public var bytes: [UInt8]
+
+  /// Text of exactly these bytes.
+  public init(_ bytes: [UInt8]) {
+    self.bytes = bytes
+  }
+
+  /// Text in UTF-8.
+  public init(_ text: String) {
+    bytes = Array(text.utf8)
+  }
+
+  /// A copy of the bytes of `range` in `body`, as decoders give ranges.
+  public init(_ body: Span<UInt8>, _ range: Range<Int>) {
+    bytes = [UInt8](capacity: range.count) { (output: inout OutputSpan<UInt8>) in
+      for index in range { output.append(body[index]) }
+    }
+  }
+
+  /// The text for people: bytes that are not UTF-8 appear as U+FFFD.
+  public var text: String { String(decoding: bytes, as: UTF8.self) }
+
+  /// The text where the bytes are UTF-8, else nil.
+  public var exactText: String? { String(validating: bytes, as: UTF8.self) }
+
+  /// Whether there are no bytes.
+  public var isEmpty: Bool { bytes.isEmpty }
+}
+
+extension WireText: CustomStringConvertible {
+  public var description: String { text }
+}
+
+extension WireText: ExpressibleByStringInterpolation {
+  public init(stringLiteral value: String) {
+    self.init(value)
+  }
+}

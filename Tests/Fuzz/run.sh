@@ -1,0 +1,44 @@
+#!/bin/sh
+# Builds the fuzz targets below `targets` and runs each on its corpus.
+#
+#   Tests/Fuzz/run.sh [seconds for each target, default 20] [target ...]
+#
+# A target is one file `targets/NAME.swift` with `func fuzz(_ input: [UInt8])`; its seeds are in `corpus/NAME`. What the
+# fuzzer finds on the way stays below .build-fuzz; an input that crashed is named at the end and belongs into the corpus
+# once the bug is fixed. FUZZ_JOBS targets run at a time (default: one for each core).
+set -eu
+
+fuzz=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$fuzz/../.." && pwd)
+out=$root/.build-fuzz
+seconds=${1:-20}
+[ $# -eq 0 ] || shift
+if [ $# -eq 0 ]; then
+  for file in "$fuzz"/targets/*.swift; do set -- "$@" "$(basename "$file" .swift)"; done
+fi
+jobs=${FUZZ_JOBS:-$(nproc)}
+export SWIFT_BACKTRACE=enable=no
+export fuzz root out seconds
+
+flags="-O -g -sanitize=fuzzer,address -parse-as-library -swift-version 6 -strict-memory-safety"
+export flags
+
+mkdir -p "$out"
+# shellcheck disable=SC2086
+swiftc $flags -wmo -static -emit-library -emit-module -module-name PostgresWire \
+  -emit-module-path "$out/PostgresWire.swiftmodule" -o "$out/libPostgresWire.a" "$root"/Sources/PostgresWire/*.swift
+
+# The name of the target is the argument.
+build='swiftc $flags -use-ld=lld -module-name "Fuzz$1" -I "$out" -L "$out" -lPostgresWire \
+  -o "$out/$1" "$fuzz/FuzzEntry.swift" "$fuzz/targets/$1.swift"'
+run='mkdir -p "$out/corpus/$1" "$out/crashes"
+if "$out/$1" -max_total_time="$seconds" -max_len=4096 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
+  -artifact_prefix="$out/crashes/$1-" "$out/corpus/$1" "$fuzz/corpus/$1" >"$out/$1.log" 2>&1; then
+  printf "%-26s ok, %d inputs\n" "$1" "$(sed -n "s/^stat::number_of_executed_units: *//p" "$out/$1.log")"
+else
+  tail -n 40 "$out/$1.log"
+  echo "$1: FAILED, see $out/$1.log"
+  exit 1
+fi'
+printf '%s\n' "$@" | xargs -P "$jobs" -I{} sh -c "$build" build {}
+printf '%s\n' "$@" | xargs -P "$jobs" -I{} sh -c "$run" run {}
