@@ -1,0 +1,143 @@
+/// `[server]`: the daemon itself.
+public struct ServerSettings: Sendable, Equatable {
+  /// Where clients connect; never empty.
+  public var listen: [ListenAddress] = [.tcp(host: "127.0.0.1", port: 6432)]
+  /// Threads that serve clients; nil for "auto".
+  public var workers: Int?
+  /// Clients that may be connected at once.
+  public var maxClients = 10_000
+  /// What waits for the kernel.
+  public var eventLoop = EventLoopKind.auto
+  /// How long a client may take to log in; nil for "off".
+  public var clientLoginTimeout: Duration? = .seconds(60)
+  /// How long a stop waits for running transactions; nil waits for ever.
+  public var shutdownTimeout: Duration? = .seconds(60)
+  /// Whether clients may or must use TLS.
+  public var tlsMode = TLSMode.disable
+  /// The file with the certificate chain shown to clients.
+  public var tlsCertificate: String?
+  /// The file with its private key.
+  public var tlsKey: String?
+  /// The file with the authorities that client certificates must come from.
+  public var tlsAuthority: String?
+
+  /// The defaults.
+  public init() {}
+}
+
+/// The kernel interface that a worker waits on.
+public enum EventLoopKind: String, Sendable, CaseIterable {
+  /// The best that the kernel allows.
+  case auto
+  case ioUring = "io_uring"
+  case epoll
+}
+
+/// TLS between client and daemon; libpq's words.
+public enum TLSMode: String, Sendable, CaseIterable {
+  case disable, allow, prefer, require
+  case verifyCA = "verify-ca"
+  case verifyFull = "verify-full"
+}
+
+/// `[databases.NAME]`.
+public struct DatabaseSettings: Sendable, Equatable {
+  /// The name that clients connect to; `*` for any that has no section of its own.
+  public var name: String
+  /// Where its connections go.
+  public var upstream: Conninfo
+  /// Where its reads may go.
+  public var readUpstream: Conninfo?
+  /// The most server connections of all its pools together; nil for no limit beyond the pools' own.
+  public var maxConnections: Int?
+  /// The pool keys that this section sets.
+  public var overrides = PoolOverrides()
+}
+
+/// `[users.NAME]`.
+public struct UserSettings: Sendable, Equatable {
+  /// The name with which clients log in.
+  public var name: String
+  /// The most server connections of all its pools together; nil for no limit beyond the pools' own.
+  public var maxConnections: Int?
+  /// The pool keys that this section sets.
+  public var overrides = PoolOverrides()
+}
+
+/// `[auth]`: how clients prove who they are.
+public struct AuthSettings: Sendable, Equatable {
+  /// The method. Without `[auth]` it is trust, which is legal only where nothing but Unix sockets listens.
+  public var method = AuthMethod.trust
+  /// The file with users and secrets, in PgBouncer's format.
+  public var file: String?
+  /// Whether trust may be used beyond loopback and Unix sockets.
+  public var allowRemoteTrust = false
+
+  /// The defaults.
+  public init() {}
+}
+
+/// The ways of `[auth] method`.
+public enum AuthMethod: String, Sendable, CaseIterable {
+  /// Whoever reaches the listener may be anybody.
+  case trust
+  case password
+  case md5
+  case scramSHA256 = "scram-sha-256"
+  /// A client certificate.
+  case cert
+  /// By the rules of a file like pg_hba.conf.
+  case hba
+  /// By logging in to the upstream.
+  case upstream
+}
+
+/// `[admin]`: the console.
+public struct AdminSettings: Sendable, Equatable {
+  /// Where the admin socket is when no setting names it and the directory can be written.
+  public static let defaultSocket = "/run/lifeguard/admin.sock"
+
+  /// The admin socket; nil where no setting names it, so that the daemon may choose the user's own directory.
+  public var socket: String?
+  /// Users who may change things on the console.
+  public var users: [String] = []
+  /// Users who may look.
+  public var statsUsers: [String] = []
+
+  /// The defaults.
+  public init() {}
+}
+
+/// `[http]`: metrics, health and the status page.
+public struct HTTPSettings: Sendable, Equatable {
+  /// Where HTTP is served; nil for "off".
+  public var listen: ListenAddress? = .tcp(host: "127.0.0.1", port: 9127)
+
+  /// The defaults.
+  public init() {}
+}
+
+/// `[log]`.
+public struct LogSettings: Sendable, Equatable {
+  /// The least important messages that are written.
+  public var level = LogLevel.info
+  /// How they are written.
+  public var format = LogFormat.auto
+  /// Whether clients that come and go are logged.
+  public var connections = true
+
+  /// The defaults.
+  public init() {}
+}
+
+/// From everything to almost nothing; swift-log's words.
+public enum LogLevel: String, Sendable, CaseIterable {
+  case trace, debug, info, notice, warning, error, critical
+}
+
+/// How log messages are written.
+public enum LogFormat: String, Sendable, CaseIterable {
+  /// The journal under systemd, text elsewhere.
+  case auto
+  case journal, text, json
+}

@@ -1,0 +1,125 @@
+import Settings
+import Testing
+
+@Suite("Keys that must fit together")
+struct CrossCheckTests {
+  @Test("min_size up to pool_size, in whichever section the clash arises")
+  func minSize() {
+    #expect(
+      problems(behindMinimum: "[pool]\nmin_size = 6") == [
+        "t.toml:6:1: [pool] min_size = 6 is above pool_size = 5"
+      ])
+    #expect(
+      problems(behindMinimum: "pool_size = 2\n[pool]\nmin_size = 3") == [
+        "t.toml:5:1: [databases.app] min_size = 3 is above pool_size = 2"
+      ])
+    #expect(
+      problems(behindMinimum: "[users.a]\nmin_size = 9") == [
+        "t.toml:6:1: [users.a] min_size = 9 is above pool_size = 5"
+      ])
+    #expect(problems(behindMinimum: "min_size = 9\npool_size = 9").isEmpty)
+  }
+
+  @Test("a clash that only a database and a user together make")
+  func pair() {
+    #expect(
+      problems(behindMinimum: "min_size = 5\n[users.a]\npool_size = 4") == [
+        "t.toml:7:1: [users.a] min_size = 5 is above pool_size = 4 (together with [databases.app])"
+      ])
+  }
+
+  @Test("max_pinned stays below the bound")
+  func maxPinned() throws {
+    #expect(
+      problems(behindMinimum: "[pool]\nmax_pinned = 15") == [
+        "t.toml:6:1: [pool] max_pinned = 15 must be below pool_size + max_overflow = 15, or pins could use up the pool"
+      ])
+    #expect(try settings("[pool]\nmax_pinned = 14").pool.maxPinned == 14)
+    #expect(try settings("[pool]\nmax_pinned = \"auto\"\npool_size = 7").pool.maxPinned == 16)
+  }
+
+  @Test("[auth] has no default where TCP listens")
+  func authMissing() {
+    let rest =
+      "so it must say how they prove who they are: \"trust\", \"password\", \"md5\", \"scram-sha-256\", \"cert\", "
+      + "\"hba\" or \"upstream\", of which only \"trust\" is supported yet"
+    let database = "[databases.app]\nupstream = \"dbname=app\"\n"
+    #expect(
+      problems(of: database + "[server]\nlisten = [\"/tmp/.s.PGSQL.1\", \"[::1]:1\"]") == [
+        "t.toml:4:1: [auth] method is missing: clients connect over TCP ([::1]:1), \(rest)"
+      ])
+    #expect(
+      problems(of: database + "[auth]\nfile = \"/u\"") == [
+        "t.toml:3:2: [auth] method is missing: clients connect over TCP (127.0.0.1:6432), \(rest)"
+      ])
+  }
+
+  @Test(
+    "methods that are known but cannot be served yet",
+    arguments: ["password", "md5", "scram-sha-256", "cert", "hba", "upstream"])
+  func authMethods(method: String) {
+    #expect(
+      problems(of: "[auth]\nmethod = \"\(method)\"") == [
+        "t.toml:2:10: [auth] method = \"\(method)\" is not supported yet"
+      ])
+    #expect(
+      problems(of: "[auth]\nmethod = \"scram\"").first?.hasPrefix("t.toml:2:10: [auth] method must be \"trust\", ")
+        == true)
+  }
+
+  @Test("trust beyond loopback needs allow_remote_trust", arguments: ["*:6432", "10.0.0.1:6432", "[::]:6432"])
+  func remoteTrust(address: String) {
+    let server = "[server]\nlisten = [\"127.0.0.1:1\", \"\(address)\"]\n"
+    #expect(
+      problems(behindMinimum: server) == [
+        "t.toml:2:1: [auth] method = \"trust\" lets anybody who reaches \(address) be any user; listen on loopback or a "
+          + "Unix socket, or set allow_remote_trust = true"
+      ])
+    #expect(problems(of: minimum.replacing("[data", with: "allow_remote_trust = true\n[data") + server).isEmpty)
+  }
+
+  @Test("names of databases and users")
+  func names() {
+    #expect(
+      problems(behindMinimum: "[databases.lifeguard]\nupstream = \"dbname=x\"") == [
+        "t.toml:5:12: [databases.lifeguard] is a reserved name: clients reach the admin console by it"
+      ])
+    #expect(
+      problems(behindMinimum: "[databases.pgbouncer]\nupstream = \"dbname=x\"") == [
+        "t.toml:5:12: [databases.pgbouncer] is a reserved name: clients reach the admin console by it"
+      ])
+    #expect(
+      problems(behindMinimum: "[users.\"*\"]") == [
+        "t.toml:5:8: [users.\"*\"] is no user: what holds for all users stands in [pool]"
+      ])
+    #expect(problems(behindMinimum: "[users.\"\"]") == ["t.toml:5:8: [users.\"\"] has an empty name"])
+    let long = String(repeating: "x", count: 64)
+    #expect(
+      problems(behindMinimum: "[users.\(long)]") == [
+        "t.toml:5:8: [users.\(long)] has a name of 64 bytes; PostgreSQL's names have at most 63"
+      ])
+  }
+
+  @Test("no two things listen on one address")
+  func sameAddress() {
+    #expect(
+      problems(behindMinimum: "[http]\nlisten = \"127.0.0.1:6432\"") == [
+        "t.toml:6:1: [http] listen names 127.0.0.1:6432, where clients connect"
+      ])
+    #expect(
+      problems(behindMinimum: "[server]\nlisten = \"/run/.s.PGSQL.1\"\n[admin]\nsocket = \"/run/.s.PGSQL.1\"") == [
+        "t.toml:8:1: [admin] socket names /run/.s.PGSQL.1, where clients connect"
+      ])
+  }
+
+  @Test("doubtful settings are warned about")
+  func warnings() throws {
+    let text = "read_upstream = \"host=db2\"\nmax_lag = 5\n[server]\nlisten = \"/run/lifeguard.sock\"\n"
+    #expect(
+      try settings(text).warnings.map(\.description) == [
+        "t.toml:5:1: [databases.app] read_upstream has no effect yet",
+        "t.toml:6:1: [databases.app] max_lag has no effect yet",
+        "t.toml:8:1: [server] listen names /run/lifeguard.sock, but libpq's clients look for DIRECTORY/.s.PGSQL.PORT",
+      ])
+  }
+}
