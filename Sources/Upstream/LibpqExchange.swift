@@ -1,0 +1,157 @@
+import CLibpq
+import CLinux
+import Glibc
+
+/// Drives libpq (`PQconnectStartParams`, `PQconnectPoll`) to one address, with a limit in time of its own.
+struct LibpqExchange {
+  let options: [ConnectionOption]
+  let host: UpstreamHost
+  let address: String?
+  let upstream: String
+  /// Nanoseconds of CLOCK_MONOTONIC.
+  let limit: Int64
+  /// Readable as soon as the attempt is to end.
+  let wakeDescriptor: Int32
+
+  enum Outcome {
+    case connected(ServerLink)
+    case failed(DialAttempt)
+    case woken
+  }
+
+  /// How far the connection had come before libpq's last step.
+  private enum Stage {
+    case connecting
+    case awaitingAuthentication
+    case authenticated
+
+    init(_ status: ConnStatusType) {
+      switch status {
+      case CONNECTION_STARTED, CONNECTION_NEEDED: self = .connecting
+      case CONNECTION_MADE, CONNECTION_AWAITING_RESPONSE: self = .awaitingAuthentication
+      default: self = .authenticated
+      }
+    }
+  }
+
+  private enum Wait {
+    case ready(events: Int16)
+    case timeout
+    case woken
+    case failed(Int32)
+  }
+
+  func run() -> Outcome {
+    guard let connection = unsafe Libpq.startConnecting(options) else { return failed(.other, "out of memory") }
+    // Nothing from the server has been read so far, so these come in time for its first message.
+    unsafe _ = PQsetErrorVerbosity(connection, PQERRORS_VERBOSE)
+    let notices = unsafe NoticeCollector(connection)
+    let outcome = unsafe drive(connection)
+    unsafe notices.detach(from: connection)
+    switch outcome {
+    case .some(let outcome):
+      unsafe PQfinish(connection)
+      return outcome
+    case nil:
+      let link = unsafe ServerLink(connection, host: host, upstream: upstream, notices: notices.lines)
+      return link.map { .connected($0) } ?? failed(.other, "out of memory")
+    }
+  }
+
+  /// nil: connected.
+  private func drive(_ connection: OpaquePointer) -> Outcome? {
+    guard unsafe PQstatus(connection) != CONNECTION_BAD else {
+      return unsafe refused(connection, at: .connecting, ended: false)
+    }
+    var interest = Int16(POLLOUT)
+    while true {
+      let descriptor = unsafe PQsocket(connection)
+      let stage = unsafe Stage(PQstatus(connection))
+      var ended = false
+      switch wait(descriptor, interest) {
+      // Before the connection stands, looking at the socket would take its error away from libpq.
+      case .ready(let events): ended = stage != .connecting && hasEnded(descriptor, events)
+      case .timeout: return failed(.timeout, "connection to server \(place) failed: timeout expired")
+      case .woken: return .woken
+      case .failed(let error): return failed(.other, "waiting for the server failed (poll: errno \(error))")
+      }
+      switch unsafe PQconnectPoll(connection) {
+      case PGRES_POLLING_READING: interest = Int16(POLLIN)
+      case PGRES_POLLING_WRITING: interest = Int16(POLLOUT)
+      case PGRES_POLLING_OK:
+        // libpq was told sslmode=disable. Should it know better, TLS must not pass for a plain socket.
+        return unsafe PQsslInUse(connection) == 0 ? nil : failed(.tlsUnsupported, "the connection \(place) uses TLS")
+      default: return unsafe refused(connection, at: stage, ended: ended)
+      }
+    }
+  }
+
+  private func wait(_ descriptor: Int32, _ interest: Int16) -> Wait {
+    while true {
+      let left = limit - Clock.now()
+      if left <= 0 { return .timeout }
+      // Rounded up: a last poll of zero milliseconds would only burn processor time.
+      let milliseconds = Int32(min((left + 999_999) / 1_000_000, Int64(Int32.max)))
+      var waiting: [2 of pollfd] = [
+        pollfd(fd: wakeDescriptor, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: descriptor, events: interest | peerClosed, revents: 0),
+      ]
+      var span = waiting.mutableSpan
+      let count = unsafe span.withUnsafeMutableBufferPointer { unsafe poll($0.baseAddress, 2, milliseconds) }
+      if count < 0 {
+        if errno == EINTR { continue }
+        return .failed(errno)
+      }
+      if waiting[0].revents != 0 { return .woken }
+      if waiting[1].revents != 0 { return .ready(events: waiting[1].revents) }
+    }
+  }
+
+  /// Whether the peer has closed or reset the connection with nothing left to read. An error is left in place for libpq.
+  private func hasEnded(_ descriptor: Int32, _ events: Int16) -> Bool {
+    if events & Int16(POLLERR) != 0 { return true }
+    guard events & (Int16(POLLHUP) | peerClosed) != 0 else { return false }
+    var byte: UInt8 = 0
+    return unsafe recv(descriptor, &byte, 1, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT)) == 0
+  }
+
+  /// Makes an attempt of what libpq says after it has given up.
+  private func refused(_ connection: OpaquePointer, at stage: Stage, ended: Bool) -> Outcome {
+    let (text, sqlState) = unsafe LibpqText.split(String(cString: PQerrorMessage(connection)))
+    let kind: DialFailureKind
+    if let sqlState {
+      kind = DialFailureKind(sqlState: sqlState)
+    } else if unsafe PQconnectionNeedsPassword(connection) != 0 {
+      kind = .authentication
+    } else if Self.wrongRoleTexts.contains(where: text.contains) {
+      kind = .wrongRole
+    } else if stage == .connecting {
+      // No descriptor left is our trouble, not the host's.
+      kind = text.contains("could not create socket") ? .other : .unreachable
+    } else {
+      kind = stage == .awaitingAuthentication && ended ? .unreachable : .other
+    }
+    return failed(kind, text, sqlState)
+  }
+
+  /// What libpq says when `target_session_attrs` is not satisfied; it has no code for that. The texts are not
+  /// translated, because nothing in this program calls `setlocale`.
+  private static let wrongRoleTexts = [
+    "session is read-only", "session is not read-only", "server is in hot standby mode",
+    "server is not in hot standby mode",
+  ]
+
+  private func failed(_ kind: DialFailureKind, _ text: String, _ sqlState: String? = nil) -> Outcome {
+    .failed(DialAttempt(host: host, address: address, kind: kind, sqlState: sqlState, text: text))
+  }
+
+  /// The host in libpq's own form.
+  private var place: String {
+    if host.isUnixSocket { return "on socket \"\(host.name)/.s.PGSQL.\(host.port)\"" }
+    let resolved = address.map { $0 == host.name ? "" : " (\($0))" } ?? ""
+    return "at \"\(host.name)\"\(resolved), port \(host.port)"
+  }
+}
+
+/// POLLRDHUP, which glibc shows only under _GNU_SOURCE.
+private let peerClosed: Int16 = 0x2000
