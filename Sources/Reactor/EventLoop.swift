@@ -1,0 +1,399 @@
+import CLinux
+import Glibc
+
+/// Waits for the kernel, moves bytes, fires timers: one loop a worker thread. The interface is completion-style
+/// (received, ended, drained, accepted), so that drivers other than epoll fit behind it.
+///
+/// A turn: wait for events; hand each to its owner; fire due timers; let the worker finish (`turnEnding`); send all
+/// output that piled up, one system call a socket. Descriptors are registered level-triggered once, and touched again
+/// only for back-pressure and for output that the kernel would not take.
+@safe public final class EventLoop {
+  /// Output waiting on one socket (bytes) above which whoever produces it should stop.
+  public static let highWater = 256 * 1024
+  /// Output waiting (bytes) below which `Connection.drained` says: go on.
+  public static let lowWater = 64 * 1024
+  /// The most bytes one receive takes.
+  public static let receiveSize = 64 * 1024
+  /// Output at least this long is offered to the kernel at once, without a copy, when nothing else waits.
+  private static let directSendSize = 8 * 1024
+  private static let eventsPerTurn = 512
+  private static let acceptsPerTurn = 64
+  /// Pause after the kernel refused to accept for want of descriptors or memory.
+  private static let acceptRetryNanoseconds: Int64 = 100_000_000
+
+  /// Free blocks for queues that belong to this loop's thread.
+  public let blocks = BlockPool()
+  /// Nanoseconds of CLOCK_MONOTONIC, read once a turn.
+  public private(set) var now: Int64
+  /// The worker. Set before `run`.
+  public weak var delegate: (any EventLoopDelegate)?
+
+  private let epoll: Int32
+  private var slots: [Slot] = []
+  private var freeSlots: [UInt32] = []
+  private var dirty: [Slot] = []
+  /// Sockets whose output failed: their owners hear of it in the next turn.
+  private var failed: [(SocketID, Int32)] = []
+  private var timers = TimerQueue()
+  private var stopping = false
+  private let scratch: UnsafeMutableRawBufferPointer
+  private let events: UnsafeMutableBufferPointer<epoll_event>
+
+  public init() {
+    epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
+    precondition(epoll >= 0, "epoll_create1: errno \(errno)")
+    now = System.monotonicNanoseconds()
+    unsafe scratch = .allocate(byteCount: EventLoop.receiveSize, alignment: 64)
+    unsafe events = .allocate(capacity: EventLoop.eventsPerTurn)
+  }
+
+  deinit {
+    unsafe scratch.deallocate()
+    unsafe events.deallocate()
+    System.closeDescriptor(epoll)
+  }
+
+  // MARK: Sockets
+
+  /// Watches a non-blocking, connected socket. With `owned`, the loop closes the descriptor in the end; a descriptor
+  /// that belongs to somebody else (libpq) is only released.
+  public func adopt(_ descriptor: Int32, for connection: Connection, owned: Bool) {
+    let slot = takeSlot(.connection(connection), descriptor: descriptor, owned: owned)
+    slot.interest = EPOLLIN.rawValue
+    control(EPOLL_CTL_ADD, slot)
+    connection.socket = slot.id
+  }
+
+  /// Queues bytes for a socket; they leave at the end of the turn. Bytes for a socket that has failed are dropped: its
+  /// owner hears of the failure.
+  public func send(_ bytes: Span<UInt8>, to socket: SocketID) {
+    guard let slot = slot(socket), !slot.isBroken, bytes.count > 0 else { return }
+    var start = 0
+    if slot.output.isEmpty && bytes.count >= EventLoop.directSendSize {
+      start = transfer(bytes, on: slot)
+      if start == bytes.count || slot.isBroken { return }
+    }
+    slot.output.append(bytes.extracting(start...), from: blocks)
+    if slot.output.count > EventLoop.highWater { slot.isBacklogged = true }
+    if start > 0 {
+      wantOutput(slot)
+    } else if !slot.isDirty && !slot.waitsForOutput {
+      slot.isDirty = true
+      dirty.append(slot)
+    }
+  }
+
+  /// Bytes queued for a socket.
+  public func pendingOutput(_ socket: SocketID) -> Int { slot(socket)?.output.count ?? 0 }
+
+  /// True while more than `highWater` bytes wait, until fewer than `lowWater` do (then `drained` is called).
+  public func isBacklogged(_ socket: SocketID) -> Bool { slot(socket)?.isBacklogged ?? false }
+
+  /// Stops or resumes receiving. While it is stopped only a broken connection is noticed.
+  public func setReceiving(_ receiving: Bool, on socket: SocketID) {
+    guard let slot = slot(socket) else { return }
+    setInterest(slot, receiving ? slot.interest | EPOLLIN.rawValue : slot.interest & ~EPOLLIN.rawValue)
+  }
+
+  /// Sends what is queued, then closes. The owner hears nothing more of the socket.
+  public func closeAfterOutput(_ connection: Connection) {
+    guard let slot = slot(connection.socket) else { return }
+    connection.socket = .none
+    slot.role = .closing
+    setInterest(slot, slot.interest & ~EPOLLIN.rawValue)
+    if slot.output.isEmpty || slot.isBroken { drop(slot) }
+  }
+
+  /// Stops watching and closes (or releases) at once, dropping output that waits.
+  public func close(_ connection: Connection) {
+    guard let slot = slot(connection.socket) else { return }
+    connection.socket = .none
+    drop(slot)
+  }
+
+  // MARK: Listeners, mail, timers
+
+  /// Accepts clients on a listener until `stopListening`.
+  public func listen(on listener: Listener) {
+    let slot = takeSlot(.listener(listener), descriptor: listener.descriptor, owned: false)
+    slot.interest = EPOLLIN.rawValue
+    control(EPOLL_CTL_ADD, slot)
+  }
+
+  /// Stops accepting on all listeners.
+  public func stopListening() {
+    for slot in slots {
+      if case .listener(let listener) = slot.role {
+        drop(slot)
+        listener.release()
+      }
+    }
+  }
+
+  /// Watches a mailbox's descriptor; `mailArrived` is called when it is readable.
+  public func watchMail(_ descriptor: Int32) {
+    let slot = takeSlot(.mail, descriptor: descriptor, owned: false)
+    slot.interest = EPOLLIN.rawValue
+    control(EPOLL_CTL_ADD, slot)
+  }
+
+  /// Has `timerFired(token)` called once the clock has reached `deadline` (nanoseconds, as `now`).
+  public func schedule(at deadline: Int64, token: UInt64) {
+    timers.insert(deadline: deadline, token: token)
+  }
+
+  // MARK: The loop
+
+  /// Turns until `stop` is called from a handler.
+  public func run() {
+    while !stopping {
+      flush()
+      wait()
+    }
+    flush()
+  }
+
+  /// Ends `run` after this turn.
+  public func stop() { stopping = true }
+
+  private func wait() {
+    let timeout: Int32
+    if !failed.isEmpty {
+      timeout = 0
+    } else if let deadline = timers.nextDeadline {
+      let left = max(0, deadline - System.monotonicNanoseconds())
+      timeout = Int32(min((left + 999_999) / 1_000_000, 60_000))
+    } else {
+      timeout = -1
+    }
+    let count = unsafe epoll_wait(epoll, events.baseAddress, Int32(events.count), timeout)
+    precondition(count >= 0 || errno == EINTR, "epoll_wait: errno \(errno)")
+    now = System.monotonicNanoseconds()
+    for index in 0..<Int(max(count, 0)) {
+      let event = unsafe events[index]
+      unsafe dispatch(event.events, SocketID(raw: event.data.u64))
+    }
+    reportFailures()
+    while let token = timers.popDue(at: now) {
+      if token >= EventLoop.ownTokens { resumeAccepting(token) } else { delegate?.timerFired(token) }
+    }
+    delegate?.turnEnding()
+  }
+
+  private func dispatch(_ ready: UInt32, _ socket: SocketID) {
+    guard let slot = slot(socket) else { return }
+    switch slot.role {
+    case .connection(let connection):
+      if ready & EPOLLOUT.rawValue != 0 { writable(slot) }
+      if ready & (EPOLLIN.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 && slot.id == socket {
+        receive(slot, connection, ready)
+      }
+    case .closing:
+      if ready & (EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 { drop(slot) } else { writable(slot) }
+    case .listener(let listener): accept(slot, listener)
+    case .mail: delegate?.mailArrived()
+    case .free: break
+    }
+  }
+
+  private func receive(_ slot: Slot, _ connection: Connection, _ ready: UInt32) {
+    let isPaused = slot.interest & EPOLLIN.rawValue == 0
+    if isPaused && ready & (EPOLLHUP.rawValue | EPOLLERR.rawValue) == 0 { return }
+    switch unsafe System.receive(slot.descriptor, into: scratch) {
+    case .bytes(0): end(slot, connection, .endOfStream)
+    case .bytes(let count):
+      let bytes = unsafe Span<UInt8>(_unsafeBytes: UnsafeRawBufferPointer(rebasing: scratch[..<count]))
+      connection.received(bytes)
+    case .wouldBlock: break
+    case .failed(let error): end(slot, connection, .failed(error))
+    }
+  }
+
+  /// The owner is told once; the socket is no longer watched for input, or a level-triggered end would come each turn.
+  private func end(_ slot: Slot, _ connection: Connection, _ end: StreamEnd) {
+    slot.isBroken = true
+    slot.output.release(to: blocks)
+    control(EPOLL_CTL_DEL, slot)
+    slot.isUnwatched = true
+    connection.ended(end)
+  }
+
+  private func reportFailures() {
+    guard !failed.isEmpty else { return }
+    let reports = failed
+    failed.removeAll(keepingCapacity: true)
+    for (socket, error) in reports {
+      guard let slot = slot(socket), !slot.isUnwatched else { continue }
+      switch slot.role {
+      case .connection(let connection): end(slot, connection, .failed(error))
+      case .closing: drop(slot)
+      case .listener, .mail, .free: break
+      }
+    }
+  }
+
+  private func accept(_ slot: Slot, _ listener: Listener) {
+    for _ in 0..<EventLoop.acceptsPerTurn {
+      guard case .listener = slot.role, let outcome = listener.accept() else { return }
+      switch outcome {
+      case .success((let descriptor, let peer)): delegate?.accepted(descriptor, from: peer, on: listener)
+      case .failure(let failure) where failure.isPassing: continue
+      case .failure(let failure):
+        setInterest(slot, 0)
+        timers.insert(
+          deadline: now + EventLoop.acceptRetryNanoseconds, token: EventLoop.ownTokens | UInt64(slot.id.index))
+        delegate?.acceptFailed(failure.error, on: listener)
+        return
+      }
+    }
+  }
+
+  /// Timer tokens from here on are the loop's own.
+  private static let ownTokens: UInt64 = 1 << 63
+
+  private func resumeAccepting(_ token: UInt64) {
+    let slot = slots[Int(token & 0xffff_ffff)]
+    if case .listener = slot.role { setInterest(slot, EPOLLIN.rawValue) }
+  }
+
+  // MARK: Output
+
+  private func flush() {
+    var index = 0
+    while index < dirty.count {
+      let slot = dirty[index]
+      index += 1
+      slot.isDirty = false
+      if !slot.output.isEmpty { writable(slot) }
+    }
+    dirty.removeAll(keepingCapacity: true)
+  }
+
+  /// Offers what is queued to the kernel.
+  private func writable(_ slot: Slot) {
+    let sent = transfer(slot.output.bytes, on: slot)
+    slot.output.consume(sent, to: blocks)
+    if slot.isBroken {
+      slot.output.release(to: blocks)
+      return
+    }
+    if slot.output.isEmpty {
+      if slot.waitsForOutput { setInterest(slot, slot.interest & ~EPOLLOUT.rawValue) }
+      if case .closing = slot.role { return drop(slot) }
+    } else {
+      wantOutput(slot)
+    }
+    if slot.isBacklogged && slot.output.count < EventLoop.lowWater {
+      slot.isBacklogged = false
+      if case .connection(let connection) = slot.role { connection.drained() }
+    }
+  }
+
+  /// One send. Returns the bytes taken; a failure marks the slot broken and is reported next turn.
+  private func transfer(_ bytes: Span<UInt8>, on slot: Slot) -> Int {
+    let outcome = unsafe bytes.withUnsafeBytes { buffer in unsafe System.send(slot.descriptor, buffer) }
+    switch outcome {
+    case .bytes(let count): return count
+    case .wouldBlock: return 0
+    case .failed(let error):
+      slot.isBroken = true
+      failed.append((slot.id, error))
+      return 0
+    }
+  }
+
+  private func wantOutput(_ slot: Slot) { setInterest(slot, slot.interest | EPOLLOUT.rawValue) }
+
+  // MARK: Slots
+
+  private func slot(_ socket: SocketID) -> Slot? {
+    guard socket.index < UInt32(slots.count) else { return nil }
+    let slot = slots[Int(socket.index)]
+    return slot.id == socket ? slot : nil
+  }
+
+  private func takeSlot(_ role: Slot.Role, descriptor: Int32, owned: Bool) -> Slot {
+    let slot: Slot
+    if let index = freeSlots.popLast() {
+      slot = slots[Int(index)]
+    } else {
+      slot = Slot(index: UInt32(slots.count))
+      slots.append(slot)
+    }
+    slot.role = role
+    slot.descriptor = descriptor
+    slot.isOwned = owned
+    return slot
+  }
+
+  private func drop(_ slot: Slot) {
+    if !slot.isUnwatched { control(EPOLL_CTL_DEL, slot) }
+    if slot.isOwned { System.closeDescriptor(slot.descriptor) }
+    slot.reset(blocks)
+    freeSlots.append(slot.id.index)
+  }
+
+  private func setInterest(_ slot: Slot, _ interest: UInt32) {
+    guard slot.interest != interest, !slot.isUnwatched else { return }
+    slot.interest = interest
+    control(EPOLL_CTL_MOD, slot)
+  }
+
+  private func control(_ operation: Int32, _ slot: Slot) {
+    var event = unsafe epoll_event()
+    unsafe event.events = slot.interest
+    unsafe event.data.u64 = slot.id.raw
+    let outcome = unsafe epoll_ctl(epoll, operation, slot.descriptor, &event)
+    precondition(outcome == 0, "epoll_ctl: errno \(errno)")
+  }
+
+  /// What the loop keeps of one registered descriptor. Slots are reused; the generation tells old from new.
+  private final class Slot {
+    enum Role {
+      case free
+      case connection(Connection)
+      /// Output is still leaving; then the descriptor is closed.
+      case closing
+      case listener(Listener)
+      case mail
+    }
+
+    var id: SocketID
+    var role = Role.free
+    var descriptor: Int32 = -1
+    var isOwned = false
+    /// The epoll events asked for.
+    var interest: UInt32 = 0
+    var output = ByteQueue()
+    /// In the list of sockets to send on at the end of the turn.
+    var isDirty = false
+    var isBacklogged = false
+    /// Sending failed or the peer is gone: output is dropped.
+    var isBroken = false
+    /// No longer in the epoll set.
+    var isUnwatched = false
+
+    var waitsForOutput: Bool { interest & EPOLLOUT.rawValue != 0 }
+
+    init(index: UInt32) { id = SocketID(index: index, generation: 0) }
+
+    func reset(_ blocks: BlockPool) {
+      id = SocketID(index: id.index, generation: id.generation &+ 1)
+      role = .free
+      descriptor = -1
+      interest = 0
+      output.release(to: blocks)
+      isBacklogged = false
+      isBroken = false
+      isUnwatched = false
+    }
+  }
+}
+
+extension SocketID {
+  fileprivate var raw: UInt64 { UInt64(generation) << 32 | UInt64(index) }
+
+  fileprivate init(raw: UInt64) {
+    self.init(index: UInt32(truncatingIfNeeded: raw), generation: UInt32(truncatingIfNeeded: raw >> 32))
+  }
+}

@@ -1,0 +1,220 @@
+import CLinux
+import Glibc
+import Synchronization
+
+/// Where a listening socket is bound.
+public enum ListenEndpoint: Hashable, Sendable, CustomStringConvertible {
+  /// A host name or address ("127.0.0.1", "::1", "localhost", "*" for all) and a port.
+  case tcp(host: String, port: Int)
+  /// The path of a Unix socket.
+  case unix(path: String)
+
+  public var description: String {
+    switch self {
+    case .tcp(let host, let port): host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+    case .unix(let path): path
+    }
+  }
+}
+
+/// Who is on the other end of an accepted socket.
+public struct PeerAddress: Sendable, Equatable {
+  /// The numeric address, or "unix".
+  public var host: String
+  /// The peer's port; 0 for a Unix socket.
+  public var port: Int
+  /// The peer is on this machine: a loopback address or a Unix socket.
+  public var isLocal: Bool
+  /// The peer's user id, known on Unix sockets only.
+  public var userID: UInt32?
+}
+
+/// A listening socket could not be opened.
+public struct ListenError: Error, CustomStringConvertible {
+  public var endpoint: ListenEndpoint
+  public var reason: String
+  public var description: String { "cannot listen on \(endpoint): \(reason)" }
+}
+
+/// A listening socket that several event loops may share. It is closed when each of them has stopped listening; the Unix
+/// socket's file is removed then.
+public final class Listener: Sendable {
+  /// The address it was asked for.
+  public let endpoint: ListenEndpoint
+  /// The listening descriptor, non-blocking.
+  public let descriptor: Int32
+
+  private let users: Atomic<Int>
+
+  private init(endpoint: ListenEndpoint, descriptor: Int32, users: Int) {
+    self.endpoint = endpoint
+    self.descriptor = descriptor
+    self.users = Atomic(users)
+  }
+
+  /// Opens one socket for each address the endpoint resolves to (`localhost` may be two), for `users` event loops.
+  public static func open(_ endpoint: ListenEndpoint, users: Int = 1) throws(ListenError) -> [Listener] {
+    let bound =
+      switch endpoint {
+      case .tcp(let host, let port): try openTCP(host: host, port: port, endpoint: endpoint)
+      case .unix(let path): [try openUnix(path: path, endpoint: endpoint)]
+      }
+    return bound.map { Listener(endpoint: endpoint, descriptor: $0, users: users) }
+  }
+
+  /// One of the users has stopped listening.
+  public func release() {
+    guard users.wrappingSubtract(1, ordering: .acquiringAndReleasing).newValue == 0 else { return }
+    System.closeDescriptor(descriptor)
+    if case .unix(let path) = endpoint { unsafe unlink(path) }
+  }
+
+  private static func openTCP(
+    host: String, port: Int, endpoint: ListenEndpoint
+  ) throws(ListenError) -> [Int32] {
+    var hints = unsafe addrinfo()
+    unsafe hints.ai_family = AF_UNSPEC
+    unsafe hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+    unsafe hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV
+    var found: UnsafeMutablePointer<addrinfo>?
+    let status = unsafe getaddrinfo(host == "*" ? nil : host, String(port), &hints, &found)
+    guard status == 0 else {
+      throw ListenError(endpoint: endpoint, reason: unsafe String(cString: gai_strerror(status)))
+    }
+    defer { unsafe freeaddrinfo(found) }
+    var bound: [Int32] = []
+    var next = unsafe found
+    while let address = unsafe next {
+      do {
+        bound.append(
+          unsafe try bind(
+            family: address.pointee.ai_family, address: address.pointee.ai_addr, length: address.pointee.ai_addrlen,
+            endpoint: endpoint))
+      } catch {
+        for descriptor in bound { System.closeDescriptor(descriptor) }
+        throw error
+      }
+      unsafe next = address.pointee.ai_next
+    }
+    return bound
+  }
+
+  private static func openUnix(
+    path: String, endpoint: ListenEndpoint
+  ) throws(ListenError) -> Int32 {
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    let room = MemoryLayout.size(ofValue: address.sun_path)
+    guard path.utf8.count < room else {
+      throw ListenError(endpoint: endpoint, reason: "a socket path has at most \(room - 1) bytes")
+    }
+    unsafe withUnsafeMutableBytes(of: &address.sun_path) { field in
+      for (index, byte) in path.utf8.enumerated() { unsafe field[index] = byte }
+    }
+    return unsafe try withAddress(of: address, family: AF_UNIX) { (pointer, length) throws(ListenError) in
+      unsafe try removeStale(path: path, address: pointer, length: length, endpoint: endpoint)
+      let descriptor = unsafe try bind(
+        family: AF_UNIX, address: pointer, length: length, endpoint: endpoint)
+      unsafe chmod(path, 0o777)
+      return descriptor
+    }
+  }
+
+  /// A socket file whose process is gone is removed; one that still answers is in use.
+  private static func removeStale(
+    path: String, address: UnsafePointer<sockaddr>, length: socklen_t, endpoint: ListenEndpoint
+  ) throws(ListenError) {
+    let probe = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+    guard probe >= 0 else { throw ListenError(endpoint: endpoint, reason: System.describe(errno)) }
+    defer { System.closeDescriptor(probe) }
+    if unsafe connect(probe, address, length) == 0 {
+      throw ListenError(endpoint: endpoint, reason: System.describe(EADDRINUSE))
+    }
+    if errno == ECONNREFUSED { unsafe unlink(path) }
+  }
+
+  /// Clients that the kernel holds until they are accepted; it cuts this at `net.core.somaxconn`.
+  private static let backlog: Int32 = 4096
+
+  private static func bind(
+    family: Int32, address: UnsafePointer<sockaddr>?, length: socklen_t, endpoint: ListenEndpoint
+  ) throws(ListenError) -> Int32 {
+    let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
+    let descriptor = socket(family, kind, 0)
+    guard descriptor >= 0 else { throw ListenError(endpoint: endpoint, reason: System.describe(errno)) }
+    if family != AF_UNIX { System.setOption(descriptor, level: SOL_SOCKET, option: SO_REUSEADDR) }
+    if family == AF_INET6 { System.setOption(descriptor, level: Int32(IPPROTO_IPV6), option: IPV6_V6ONLY) }
+    guard unsafe Glibc.bind(descriptor, address, length) == 0, listen(descriptor, backlog) == 0 else {
+      let reason = System.describe(errno)
+      System.closeDescriptor(descriptor)
+      throw ListenError(endpoint: endpoint, reason: reason)
+    }
+    return descriptor
+  }
+
+  private static func withAddress<Address, Result, Failure: Error>(
+    of address: Address, family: Int32,
+    _ body: (UnsafePointer<sockaddr>, socklen_t) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    try unsafe withUnsafePointer(to: address) { (pointer) throws(Failure) in
+      try unsafe body(
+        UnsafeRawPointer(pointer).assumingMemoryBound(to: sockaddr.self), socklen_t(MemoryLayout<Address>.size))
+    }
+  }
+
+  /// Accepts one client; nil when nobody waits.
+  func accept() -> Result<(Int32, PeerAddress), AcceptFailure>? {
+    var storage = sockaddr_storage()
+    var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+    let flags = Int32(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
+    let accepted = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+      unsafe lifeguard_accept4(
+        descriptor, UnsafeMutableRawPointer(pointer).assumingMemoryBound(to: sockaddr.self), &length, flags)
+    }
+    guard accepted >= 0 else {
+      switch errno {
+      case EAGAIN: return nil
+      case EINTR, ECONNABORTED: return .failure(AcceptFailure(error: errno, isPassing: true))
+      default: return .failure(AcceptFailure(error: errno, isPassing: false))
+      }
+    }
+    return .success((accepted, PeerAddress.of(storage, descriptor: accepted)))
+  }
+
+  struct AcceptFailure: Error {
+    var error: Int32
+    /// Only this one client failed; the next may be accepted at once.
+    var isPassing: Bool
+  }
+}
+
+extension PeerAddress {
+  fileprivate static func of(_ storage: sockaddr_storage, descriptor: Int32) -> PeerAddress {
+    switch Int32(storage.ss_family) {
+    case AF_INET:
+      let address = unsafe withUnsafeBytes(of: storage) { unsafe $0.loadUnaligned(as: sockaddr_in.self) }
+      let bits = UInt32(bigEndian: address.sin_addr.s_addr)
+      return PeerAddress(
+        host: text(AF_INET, address.sin_addr), port: Int(UInt16(bigEndian: address.sin_port)),
+        isLocal: bits >> 24 == 127, userID: nil)
+    case AF_INET6:
+      let address = unsafe withUnsafeBytes(of: storage) { unsafe $0.loadUnaligned(as: sockaddr_in6.self) }
+      let host = text(AF_INET6, address.sin6_addr)
+      return PeerAddress(
+        host: host, port: Int(UInt16(bigEndian: address.sin6_port)),
+        isLocal: host == "::1" || host.hasPrefix("::ffff:127."), userID: nil)
+    default:
+      var uid: uid_t = 0
+      let known = unsafe lifeguard_peer_uid(descriptor, &uid) == 0
+      return PeerAddress(host: "unix", port: 0, isLocal: true, userID: known ? uid : nil)
+    }
+  }
+
+  private static func text<Address>(_ family: Int32, _ address: Address) -> String {
+    var buffer = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
+    let written = unsafe withUnsafePointer(to: address) { pointer in
+      unsafe inet_ntop(family, pointer, &buffer, socklen_t(buffer.count)) != nil
+    }
+    return written ? String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self) : "?"
+  }
+}

@@ -1,0 +1,60 @@
+import CLinux
+import Glibc
+
+/// The kernel calls of the data plane in one place. EINTR is retried here; "would block" is a value; EBADF is our own
+/// bug and traps.
+enum System {
+  enum Transfer {
+    case bytes(Int)
+    case wouldBlock
+    case failed(Int32)
+  }
+
+  static func receive(_ descriptor: Int32, into buffer: UnsafeMutableRawBufferPointer) -> Transfer {
+    while true {
+      let count = unsafe recv(descriptor, buffer.baseAddress, buffer.count, 0)
+      if count >= 0 { return .bytes(count) }
+      if let outcome = classify(errno) { return outcome }
+    }
+  }
+
+  static func send(_ descriptor: Int32, _ buffer: UnsafeRawBufferPointer) -> Transfer {
+    while true {
+      let count = unsafe Glibc.send(descriptor, buffer.baseAddress, buffer.count, Int32(MSG_NOSIGNAL))
+      if count >= 0 { return .bytes(count) }
+      if let outcome = classify(errno) { return outcome }
+    }
+  }
+
+  /// nil means: interrupted, try again.
+  private static func classify(_ error: Int32) -> Transfer? {
+    switch error {
+    case EINTR: return nil
+    case EAGAIN: return .wouldBlock
+    case EBADF: preconditionFailure("transfer on a closed descriptor")
+    default: return .failed(error)
+    }
+  }
+
+  static func closeDescriptor(_ descriptor: Int32) {
+    let outcome = close(descriptor)
+    precondition(outcome == 0 || errno != EBADF, "closed a descriptor twice")
+  }
+
+  /// CLOCK_MONOTONIC in nanoseconds.
+  static func monotonicNanoseconds() -> Int64 {
+    var time = timespec()
+    unsafe clock_gettime(CLOCK_MONOTONIC, &time)
+    return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
+  }
+
+  static func setOption(_ descriptor: Int32, level: Int32, option: Int32, value: Int32 = 1) {
+    var value = value
+    unsafe _ = setsockopt(descriptor, level, option, &value, socklen_t(MemoryLayout<Int32>.size))
+  }
+
+  /// What `strerror` says of an errno value.
+  static func describe(_ error: Int32) -> String {
+    unsafe String(cString: strerror(error))
+  }
+}
