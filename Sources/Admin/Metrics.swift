@@ -1,0 +1,159 @@
+public import Telemetry
+
+/// The daemon's metrics for Prometheus.
+public enum Metrics {
+  /// The Content-Type of ``render(_:process:)``'s text.
+  public static let contentType = "text/plain; version=0.0.4; charset=utf-8"
+
+  /// The upper bounds of the histograms' `le` buckets in microseconds. Each is a bound of ``HistogramScale`` too, so
+  /// that the counts are exact.
+  static let bucketBoundsMicroseconds: [UInt64] = [
+    25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
+  ]
+
+  /// Everything there is to say about the daemon, in Prometheus' text format 0.0.4.
+  ///
+  /// Names, units and types follow prometheus.io/docs/practices/naming; `process_…` are the names that every client
+  /// library uses for the process itself.
+  public static func render(_ daemon: DaemonSnapshot, process: ProcessStatistics = .read()) -> String {
+    var writer = MetricsWriter()
+    writeDaemon(daemon, to: &writer)
+    let pools = daemon.sortedPools.map { (pool: $0, labels: [("database", $0.database), ("user", $0.user)]) }
+    writeGauges(pools, to: &writer)
+    writeCounters(pools, to: &writer)
+    writeHistograms(pools, to: &writer)
+    writeProcess(daemon, process, to: &writer)
+    return writer.text
+  }
+
+  private typealias LabelledPool = (pool: PoolSnapshot, labels: [MetricsWriter.Label])
+
+  private static func writeDaemon(_ daemon: DaemonSnapshot, to writer: inout MetricsWriter) {
+    writer.family(
+      "lifeguard_build_info", .gauge, "The daemon's version and event loop; always 1.",
+      [([("version", daemon.version), ("event_loop", daemon.eventLoop)], "1")])
+    writer.single("lifeguard_workers", .gauge, "Threads that serve clients.", String(daemon.workers))
+    writer.single(
+      "lifeguard_client_connections", .gauge, "Connected clients, logged in or not.", String(daemon.clientCount))
+    writer.single(
+      "lifeguard_max_client_connections", .gauge, "Clients that may be connected at once (max_clients).",
+      String(daemon.maxClients))
+    writer.single(
+      "lifeguard_paused", .gauge, "Whether PAUSE is in force for all databases.", daemon.isPaused ? "1" : "0")
+    writer.single("lifeguard_draining", .gauge, "Whether the daemon is stopping.", daemon.isDraining ? "1" : "0")
+  }
+
+  private static func writeGauges(_ pools: [LabelledPool], to writer: inout MetricsWriter) {
+    func states(_ name: String, _ help: String, _ states: [(String, (PoolGauges) -> Int)]) {
+      writer.family(
+        name, .gauge, help,
+        pools.flatMap { pool, labels in
+          states.map { state, value in (labels + [("state", state)], String(value(pool.gauges))) }
+        })
+    }
+    func gauge(_ name: String, _ help: String, _ value: (PoolSnapshot) -> String) {
+      writer.family(name, .gauge, help, pools.map { ($0.labels, value($0.pool)) })
+    }
+    states(
+      "lifeguard_pool_clients", "Clients of the pool; active ones are all that do not wait.",
+      [("active", \.clientsActive), ("waiting", \.clientsWaiting)])
+    states(
+      "lifeguard_pool_server_connections", "Server connections of the pool; all states count towards its bound.",
+      [
+        ("active", \.serversActive), ("idle", \.serversIdle), ("dialing", \.serversDialing),
+        ("testing", \.serversTesting), ("resetting", \.serversResetting), ("closing", \.serversClosing),
+      ])
+    gauge("lifeguard_pool_pinned_server_connections", "Server connections kept by one client for its session state.") {
+      String($0.gauges.serversPinned)
+    }
+    gauge("lifeguard_pool_size", "Server connections that are kept open (pool_size).") { String($0.poolSize) }
+    gauge("lifeguard_pool_max_overflow", "Server connections that may be opened beyond pool_size (max_overflow).") {
+      String($0.maxOverflow)
+    }
+    gauge("lifeguard_pool_overflow", "Server connections beyond pool_size.") { String($0.overflow) }
+    gauge("lifeguard_pool_paused", "Whether PAUSE is in force for the pool.") { $0.isPaused ? "1" : "0" }
+    gauge("lifeguard_pool_max_wait_seconds", "How long the first client in the queue has been waiting.") {
+      MetricsWriter.seconds(microseconds: UInt64(max(0, $0.gauges.maxWaitMicroseconds)))
+    }
+  }
+
+  private static func writeCounters(_ pools: [LabelledPool], to writer: inout MetricsWriter) {
+    func counter(_ name: String, _ help: String, _ value: (PoolCounters) -> UInt64) {
+      writer.family(
+        "lifeguard_pool_\(name)_total", .counter, help,
+        pools.map { ($0.labels, String(value($0.pool.counters))) })
+    }
+    counter("transactions", "Transactions that ended.", \.xactCount)
+    counter("queries", "Queries that ended.", \.queryCount)
+    counter("server_assignments", "Times that a client was given a server connection.", \.serverAssignmentCount)
+    counter("received_bytes", "Bytes received from clients.", \.bytesReceived)
+    counter("sent_bytes", "Bytes sent to clients.", \.bytesSent)
+    counter("client_parses", "Prepared statements that clients made.", \.clientParseCount)
+    counter("server_parses", "Prepared statements that were made on servers.", \.serverParseCount)
+    counter("binds", "Bind messages.", \.bindCount)
+    counter("client_logins", "Clients that logged in.", \.loginCount)
+    counter("connects", "Server connections that were opened.", \.connects)
+    counter("connect_failures", "Dials that failed.", \.connectFailures)
+    counter("checkouts", "Server connections handed to clients.", \.checkouts)
+    counter("checkins", "Server connections given back by clients.", \.checkins)
+    counter("invalidations", "Server connections closed as dead, unfit or of an older generation.", \.invalidations)
+    counter("recycles", "Server connections replaced for their age (pool_recycle).", \.recycles)
+    counter("overflow_closes", "Overflow connections closed after overflow_linger.", \.overflowCloses)
+    counter("timeouts", "Waits that pool_timeout ended.", \.timeouts)
+    let outcomes: [(String, (PoolCounters) -> UInt64)] = [
+      ("ok", \.pingsOK), ("failed", \.pingsFailed), ("timed_out", \.pingsTimedOut),
+    ]
+    writer.family(
+      "lifeguard_pool_pings_total", .counter, "Pings of idle server connections by outcome.",
+      pools.flatMap { pool, labels in
+        outcomes.map { outcome, value in (labels + [("outcome", outcome)], String(value(pool.counters))) }
+      })
+    counter("cancels", "Cancel requests passed on to the server.", \.cancels)
+    counter(
+      "settings_applied", "Times that a client's settings were written ahead of its first bytes.", \.settingsApplied)
+    counter("settings_confirmed", "Times that a client's settings took a round trip.", \.settingsConfirmed)
+  }
+
+  private static func writeHistograms(_ pools: [LabelledPool], to writer: inout MetricsWriter) {
+    func histogram(_ name: String, _ help: String, _ value: (PoolCounters) -> HistogramSnapshot) {
+      if pools.isEmpty { return }
+      let family = "lifeguard_pool_\(name)_seconds"
+      writer.begin(family, .histogram, help)
+      for (pool, labels) in pools {
+        let histogram = value(pool.counters)
+        for bound in bucketBoundsMicroseconds {
+          writer.line(
+            "\(family)_bucket", labels + [("le", MetricsWriter.seconds(microseconds: bound))],
+            String(histogram.count(upToMicroseconds: bound)))
+        }
+        writer.line("\(family)_bucket", labels + [("le", "+Inf")], String(histogram.count))
+        writer.line("\(family)_sum", labels, MetricsWriter.seconds(microseconds: histogram.sumMicroseconds))
+        writer.line("\(family)_count", labels, String(histogram.count))
+      }
+    }
+    histogram("wait", "From a client's request to its server connection.", \.wait)
+    histogram("connect", "From the start of a dial to a usable server connection.", \.connect)
+    histogram("ping", "From a ping to its answer.", \.ping)
+    histogram("query", "From a request to its ReadyForQuery.", \.query)
+    histogram("transaction", "From a transaction's first request to the ReadyForQuery that ended it.", \.transaction)
+  }
+
+  private static func writeProcess(
+    _ daemon: DaemonSnapshot, _ process: ProcessStatistics, to writer: inout MetricsWriter
+  ) {
+    func gauge(_ name: String, _ help: String, _ value: UInt64?) {
+      if let value { writer.single(name, .gauge, help, String(value)) }
+    }
+    writer.single(
+      "process_cpu_seconds_total", .counter, "CPU time in user and kernel mode.",
+      MetricsWriter.seconds(microseconds: process.cpuMicroseconds))
+    writer.single(
+      "process_start_time_seconds", .gauge, "When the daemon started, since the Unix epoch.",
+      MetricsWriter.seconds(microseconds: UInt64(max(0, daemon.startTime.microseconds))))
+    gauge("process_resident_memory_bytes", "Resident memory.", process.residentBytes)
+    gauge("process_virtual_memory_bytes", "Virtual memory.", process.virtualBytes)
+    gauge("process_open_fds", "Open file descriptors.", process.openDescriptors)
+    gauge("process_max_fds", "The soft limit of open file descriptors.", process.maxDescriptors)
+  }
+}

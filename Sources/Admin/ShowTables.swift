@@ -1,0 +1,175 @@
+public import Telemetry
+
+extension AdminTable {
+  /// The answer to `SHOW subject`.
+  ///
+  /// - Parameters:
+  ///   - daemon: must have its clients for SHOW CLIENTS, and its servers for SHOW SERVERS.
+  ///   - settings: the rows of SHOW CONFIG.
+  ///   - stats: the averages of SHOW STATS.
+  public static func show(
+    _ subject: ShowSubject, of daemon: DaemonSnapshot, settings: [SettingRow], stats: StatsPeriods
+  ) -> AdminTable {
+    switch subject {
+    case .clients: clients(daemon)
+    case .config: config(settings)
+    case .databases: databases(daemon)
+    case .help: help()
+    case .lists: lists(daemon)
+    case .pools: pools(daemon)
+    case .servers: servers(daemon)
+    case .state: state(daemon)
+    case .stats: AdminTable.stats(daemon, stats)
+    case .version: version(daemon)
+    }
+  }
+
+  /// SHOW POOLS. An idle connection that is due for a ping stays in `sv_idle`, so `sv_used` is always 0.
+  private static func pools(_ daemon: DaemonSnapshot) -> AdminTable {
+    let columns: [ColumnSource<PoolSnapshot>] =
+      [
+        .text("database") { $0.database },
+        .text("user") { $0.user },
+        .int4("cl_active") { $0.gauges.clientsActive },
+        .int4("cl_waiting") { $0.gauges.clientsWaiting },
+        .int4("cl_active_cancel_req") { _ in 0 },
+        .int4("cl_waiting_cancel_req") { _ in 0 },
+        .int4("sv_active") { $0.gauges.serversActive },
+        .int4("sv_active_cancel") { _ in 0 },
+        .int4("sv_being_canceled") { _ in 0 },
+        .int4("sv_idle") { $0.gauges.serversIdle },
+        .int4("sv_used") { _ in 0 },
+        .int4("sv_tested") { $0.gauges.serversTesting + $0.gauges.serversResetting },
+        .int4("sv_login") { $0.gauges.serversDialing },
+      ]
+      + ColumnSource.duration("maxwait", "maxwait_us") { Int64($0.gauges.maxWaitMicroseconds) }
+      + [
+        .text("pool_mode") { $0.mode },
+        .text("load_balance_hosts") { $0.loadBalanceHosts },
+        .text("pool") { $0.label },
+        .int4("pool_size") { $0.poolSize },
+        .int4("max_overflow") { $0.maxOverflow },
+        .int4("overflow") { $0.overflow },
+        .int4("sv_total") { $0.gauges.serversTotal },
+        .int4("sv_resetting") { $0.gauges.serversResetting },
+        .int4("sv_closing") { $0.gauges.serversClosing },
+        .int4("sv_pinned") { $0.gauges.serversPinned },
+        .bool("paused") { $0.isPaused || daemon.isPaused },
+      ]
+    return AdminTable(daemon.sortedPools, columns)
+  }
+
+  private static func databases(_ daemon: DaemonSnapshot) -> AdminTable {
+    let connections = Dictionary(grouping: daemon.pools, by: \.database)
+    let servers = connections.mapValues { $0.reduce(0) { $0 + $1.gauges.serversTotal } }
+    let clients = connections.mapValues {
+      $0.reduce(0) { $0 + $1.gauges.clientsActive + $1.gauges.clientsWaiting }
+    }
+    return AdminTable(
+      daemon.databases.sorted { $0.name < $1.name },
+      [
+        .text("name") { $0.name },
+        .text("host") { $0.host },
+        .text("port") { $0.port },
+        .text("database") { $0.serverDatabase },
+        .text("force_user") { $0.forcedUser },
+        .int4("pool_size") { $0.poolSize },
+        .int4("min_pool_size") { $0.minSize },
+        .int4("reserve_pool_size") { _ in 0 },
+        .int4("server_lifetime") { $0.recycleSeconds },
+        .text("pool_mode") { $0.mode },
+        .text("load_balance_hosts") { $0.loadBalanceHosts },
+        .int4("max_connections") { $0.maxConnections },
+        .int4("current_connections") { servers[$0.name, default: 0] },
+        .int4("max_client_connections") { _ in 0 },
+        .int4("current_client_connections") { clients[$0.name, default: 0] },
+        .int4("paused") { $0.isPaused || daemon.isPaused ? 1 : 0 },
+        .int4("disabled") { $0.isDisabled ? 1 : 0 },
+        .int4("max_overflow") { $0.maxOverflow },
+      ])
+  }
+
+  private static func lists(_ daemon: DaemonSnapshot) -> AdminTable {
+    let servers = daemon.pools.reduce(into: PoolGauges()) { $0 += $1.gauges }
+    let items = [
+      ("databases", daemon.databases.count),
+      ("users", Set(daemon.pools.map(\.user)).count),
+      ("peers", 0),
+      ("pools", daemon.pools.count),
+      ("peer_pools", 0),
+      ("free_clients", max(0, daemon.maxClients - daemon.clientCount)),
+      ("used_clients", daemon.clientCount),
+      ("login_clients", daemon.loginClientCount),
+      ("free_servers", servers.serversIdle),
+      ("used_servers", servers.serversTotal - servers.serversIdle),
+      ("dns_names", 0),
+      ("dns_zones", 0),
+      ("dns_queries", 0),
+      ("dns_pending", 0),
+    ]
+    return AdminTable(items, [.text("list") { $0.0 }, .int4("items") { $0.1 }])
+  }
+
+  private static func state(_ daemon: DaemonSnapshot) -> AdminTable {
+    let yesOrNo = { (value: Bool) in value ? "yes" : "no" }
+    let rows = [
+      ("active", yesOrNo(!daemon.isPaused && !daemon.isDraining)),
+      ("paused", yesOrNo(daemon.isPaused)),
+      ("suspended", "no"),
+      ("draining", yesOrNo(daemon.isDraining)),
+      ("version", daemon.version),
+      ("started", daemon.startTime.description),
+      ("event_loop", daemon.eventLoop),
+      ("workers", String(daemon.workers)),
+      ("clients", String(daemon.clientCount)),
+      ("max_clients", String(daemon.maxClients)),
+    ]
+    return AdminTable(rows, [.text("key") { $0.0 }, .text("value") { $0.1 }])
+  }
+
+  private static func version(_ daemon: DaemonSnapshot) -> AdminTable {
+    AdminTable([daemon.version], [.text("version") { "Lifeguard \($0)" }])
+  }
+
+  private static func config(_ settings: [SettingRow]) -> AdminTable {
+    AdminTable(
+      settings,
+      [
+        .text("key") { $0.key },
+        .text("value") { $0.value },
+        .text("default") { $0.defaultValue },
+        .text("changeable") { $0.isChangeable ? "yes" : "no" },
+      ])
+  }
+
+  private static func help() -> AdminTable {
+    let shows = ShowSubject.allCases.map { ("SHOW \($0.rawValue.uppercased())", $0.purpose) }
+    let changes = [
+      ("RELOAD", "reads the settings again"),
+      ("SHUTDOWN", "ends the daemon at once"),
+      ("SHUTDOWN WAIT_FOR_SERVERS", "lets running transactions end, then ends the daemon"),
+      ("SHUTDOWN WAIT_FOR_CLIENTS", "waits until all clients have left, then ends the daemon"),
+    ]
+    return AdminTable(shows + changes, [.text("command") { $0.0 }, .text("does") { $0.1 }])
+  }
+}
+
+/// One setting in force.
+public struct SettingRow: Sendable, Equatable {
+  /// Section and key, such as `pool.pool_size`.
+  public var key: String
+  /// The value in force, without secrets; nil where there is none.
+  public var value: String?
+  /// The value without any settings file; nil where there is none.
+  public var defaultValue: String?
+  /// Whether RELOAD changes it without a restart.
+  public var isChangeable: Bool
+
+  /// One row of SHOW CONFIG.
+  public init(key: String, value: String?, defaultValue: String?, isChangeable: Bool) {
+    self.key = key
+    self.value = value
+    self.defaultValue = defaultValue
+    self.isChangeable = isChangeable
+  }
+}

@@ -1,0 +1,101 @@
+/// The counters and histograms of one pool: of one worker, or of several workers or pools added up.
+public struct PoolCounters: Sendable, Equatable {
+  /// Transactions that ended.
+  public var xactCount: UInt64 = 0
+  /// Queries that ended; PgBouncer's sense: each ReadyForQuery ends one.
+  public var queryCount: UInt64 = 0
+  /// Times that a client was given a server connection.
+  public var serverAssignmentCount: UInt64 = 0
+  /// Bytes received from clients.
+  public var bytesReceived: UInt64 = 0
+  /// Bytes sent to clients.
+  public var bytesSent: UInt64 = 0
+  /// Prepared statements that clients made.
+  public var clientParseCount: UInt64 = 0
+  /// Prepared statements that were made on servers.
+  public var serverParseCount: UInt64 = 0
+  /// Bind messages.
+  public var bindCount: UInt64 = 0
+  /// Clients that logged in.
+  public var loginCount: UInt64 = 0
+  /// Server connections that were opened.
+  public var connects: UInt64 = 0
+  /// Dials that failed.
+  public var connectFailures: UInt64 = 0
+  /// Server connections handed to clients.
+  public var checkouts: UInt64 = 0
+  /// Server connections given back by clients.
+  public var checkins: UInt64 = 0
+  /// Connections that were closed because they were dead, unfit, or of an older generation.
+  public var invalidations: UInt64 = 0
+  /// Connections that were replaced for their age (`pool_recycle`).
+  public var recycles: UInt64 = 0
+  /// Overflow connections that were closed after `overflow_linger`.
+  public var overflowCloses: UInt64 = 0
+  /// Waits that `pool_timeout` ended.
+  public var timeouts: UInt64 = 0
+  /// Pings that were answered.
+  public var pingsOK: UInt64 = 0
+  /// Pings that met a dead connection.
+  public var pingsFailed: UInt64 = 0
+  /// Pings that `pre_ping_timeout` ended.
+  public var pingsTimedOut: UInt64 = 0
+  /// Cancel requests passed on to the server.
+  public var cancels: UInt64 = 0
+  /// Times that a client's settings were written ahead of its first bytes.
+  public var settingsApplied: UInt64 = 0
+  /// Times that a client's settings took a round trip of their own.
+  public var settingsConfirmed: UInt64 = 0
+  /// From a client's request to its server connection.
+  public var wait = HistogramSnapshot()
+  /// From the start of a dial to a usable server connection.
+  public var connect = HistogramSnapshot()
+  /// From a ping to its answer.
+  public var ping = HistogramSnapshot()
+  /// From a request to its ReadyForQuery.
+  public var query = HistogramSnapshot()
+  /// From a transaction's first request to the ReadyForQuery that ended it.
+  public var transaction = HistogramSnapshot()
+
+  /// Zeros.
+  public init() {}
+
+  /// Time in transactions in microseconds.
+  public var xactTime: UInt64 { transaction.sumMicroseconds }
+  /// Time in queries in microseconds.
+  public var queryTime: UInt64 { query.sumMicroseconds }
+  /// Time that clients waited for a server connection in microseconds.
+  public var waitTime: UInt64 { wait.sumMicroseconds }
+
+  /// Adds the counters of another worker or pool.
+  public static func += (left: inout PoolCounters, right: PoolCounters) {
+    left.xactCount &+= right.xactCount
+    left.queryCount &+= right.queryCount
+    left.serverAssignmentCount &+= right.serverAssignmentCount
+    left.bytesReceived &+= right.bytesReceived
+    left.bytesSent &+= right.bytesSent
+    left.clientParseCount &+= right.clientParseCount
+    left.serverParseCount &+= right.serverParseCount
+    left.bindCount &+= right.bindCount
+    left.loginCount &+= right.loginCount
+    left.connects &+= right.connects
+    left.connectFailures &+= right.connectFailures
+    left.checkouts &+= right.checkouts
+    left.checkins &+= right.checkins
+    left.invalidations &+= right.invalidations
+    left.recycles &+= right.recycles
+    left.overflowCloses &+= right.overflowCloses
+    left.timeouts &+= right.timeouts
+    left.pingsOK &+= right.pingsOK
+    left.pingsFailed &+= right.pingsFailed
+    left.pingsTimedOut &+= right.pingsTimedOut
+    left.cancels &+= right.cancels
+    left.settingsApplied &+= right.settingsApplied
+    left.settingsConfirmed &+= right.settingsConfirmed
+    left.wait += right.wait
+    left.connect += right.connect
+    left.ping += right.ping
+    left.query += right.query
+    left.transaction += right.transaction
+  }
+}

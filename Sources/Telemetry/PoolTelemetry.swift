@@ -1,0 +1,146 @@
+/// What one worker counts for one pool. The worker writes; anybody may read at any time.
+///
+/// Durations are recorded once, into the histograms: PgBouncer's `xact_time`, `query_time` and `wait_time` are their
+/// sums.
+public final class PoolTelemetry: Sendable {
+  // Counted by PgBouncer too.
+
+  /// Transactions that ended.
+  public let xactCount = Counter()
+  /// Queries that ended; PgBouncer's sense: each ReadyForQuery ends one.
+  public let queryCount = Counter()
+  /// Times that a client was given a server connection.
+  public let serverAssignmentCount = Counter()
+  /// Bytes received from clients.
+  public let bytesReceived = Counter()
+  /// Bytes sent to clients.
+  public let bytesSent = Counter()
+  /// Prepared statements that clients made.
+  public let clientParseCount = Counter()
+  /// Prepared statements that were made on servers.
+  public let serverParseCount = Counter()
+  /// Bind messages.
+  public let bindCount = Counter()
+  /// Clients that logged in.
+  public let loginCount = Counter()
+
+  // The pool's own events.
+
+  /// Server connections that were opened.
+  public let connects = Counter()
+  /// Dials that failed.
+  public let connectFailures = Counter()
+  /// Server connections handed to clients.
+  public let checkouts = Counter()
+  /// Server connections given back by clients.
+  public let checkins = Counter()
+  /// Connections that were closed because they were dead, unfit, or of an older generation.
+  public let invalidations = Counter()
+  /// Connections that were replaced for their age (`pool_recycle`).
+  public let recycles = Counter()
+  /// Overflow connections that were closed after `overflow_linger`.
+  public let overflowCloses = Counter()
+  /// Waits that `pool_timeout` ended.
+  public let timeouts = Counter()
+  /// Pings that were answered.
+  public let pingsOK = Counter()
+  /// Pings that met a dead connection.
+  public let pingsFailed = Counter()
+  /// Pings that `pre_ping_timeout` ended.
+  public let pingsTimedOut = Counter()
+  /// Cancel requests passed on to the server.
+  public let cancels = Counter()
+  /// Times that a client's settings were written ahead of its first bytes.
+  public let settingsApplied = Counter()
+  /// Times that a client's settings took a round trip of their own.
+  public let settingsConfirmed = Counter()
+
+  // Durations.
+
+  /// From a client's request to its server connection.
+  public let wait = Histogram()
+  /// From the start of a dial to a usable server connection.
+  public let connect = Histogram()
+  /// From a ping to its answer.
+  public let ping = Histogram()
+  /// From a request to its ReadyForQuery.
+  public let query = Histogram()
+  /// From a transaction's first request to the ReadyForQuery that ended it.
+  public let transaction = Histogram()
+
+  // How things are now.
+
+  /// Clients that are not waiting, idle ones among them, as PgBouncer's `cl_active` counts.
+  public let clientsActive = Gauge()
+  /// Clients that wait for a server connection.
+  public let clientsWaiting = Gauge()
+  /// Server connections that clients have.
+  public let serversActive = Gauge()
+  /// Server connections that can be given out.
+  public let serversIdle = Gauge()
+  /// Server connections that are being opened.
+  public let serversDialing = Gauge()
+  /// Server connections whose ping is under way.
+  public let serversTesting = Gauge()
+  /// Server connections that are being cleaned after a client left.
+  public let serversResetting = Gauge()
+  /// Server connections whose end has not been seen yet; they still count towards the bound.
+  public let serversClosing = Gauge()
+  /// Server connections that one client keeps for its session state; most of them are active too.
+  public let serversPinned = Gauge()
+  /// How long the first in the queue has been waiting, in microseconds; 0 when nobody waits.
+  public let maxWaitMicroseconds = Gauge()
+
+  /// Starts with zeros.
+  public init() {}
+
+  /// The counters and histograms now.
+  public func counters() -> PoolCounters {
+    var counters = PoolCounters()
+    counters.xactCount = xactCount.count
+    counters.queryCount = queryCount.count
+    counters.serverAssignmentCount = serverAssignmentCount.count
+    counters.bytesReceived = bytesReceived.count
+    counters.bytesSent = bytesSent.count
+    counters.clientParseCount = clientParseCount.count
+    counters.serverParseCount = serverParseCount.count
+    counters.bindCount = bindCount.count
+    counters.loginCount = loginCount.count
+    counters.connects = connects.count
+    counters.connectFailures = connectFailures.count
+    counters.checkouts = checkouts.count
+    counters.checkins = checkins.count
+    counters.invalidations = invalidations.count
+    counters.recycles = recycles.count
+    counters.overflowCloses = overflowCloses.count
+    counters.timeouts = timeouts.count
+    counters.pingsOK = pingsOK.count
+    counters.pingsFailed = pingsFailed.count
+    counters.pingsTimedOut = pingsTimedOut.count
+    counters.cancels = cancels.count
+    counters.settingsApplied = settingsApplied.count
+    counters.settingsConfirmed = settingsConfirmed.count
+    counters.wait = wait.snapshot()
+    counters.connect = connect.snapshot()
+    counters.ping = ping.snapshot()
+    counters.query = query.snapshot()
+    counters.transaction = transaction.snapshot()
+    return counters
+  }
+
+  /// The gauges now.
+  public func gauges() -> PoolGauges {
+    var gauges = PoolGauges()
+    gauges.clientsActive = clientsActive.current
+    gauges.clientsWaiting = clientsWaiting.current
+    gauges.serversActive = serversActive.current
+    gauges.serversIdle = serversIdle.current
+    gauges.serversDialing = serversDialing.current
+    gauges.serversTesting = serversTesting.current
+    gauges.serversResetting = serversResetting.current
+    gauges.serversClosing = serversClosing.current
+    gauges.serversPinned = serversPinned.current
+    gauges.maxWaitMicroseconds = maxWaitMicroseconds.current
+    return gauges
+  }
+}

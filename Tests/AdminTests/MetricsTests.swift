@@ -1,0 +1,80 @@
+import Admin
+import Telemetry
+import Testing
+
+@Suite struct MetricsTests {
+  @Test func everySampleBelongsToAFamilyWithHelpAndType() throws {
+    let families = try Exposition(parsing: Metrics.render(exampleDaemon())).families
+    #expect(families.count > 30)
+    for family in families {
+      #expect(family.name.hasPrefix("lifeguard_") || family.name.hasPrefix("process_"))
+      #expect(!family.help.isEmpty && family.help.hasSuffix("."))
+      #expect(!family.samples.isEmpty)
+      #expect((family.type == "counter") == family.name.hasSuffix("_total"), "\(family.name)")
+      let keys = family.samples.map { $0.name + $0.labels.description }
+      #expect(Set(keys).count == keys.count, "\(family.name) has a sample twice")
+    }
+    #expect(Set(families.map(\.name)).count == families.count)
+  }
+
+  @Test func histogramsAreCumulativeAndCoverEverything() throws {
+    let families = try Exposition(parsing: Metrics.render(exampleDaemon())).families
+    let histograms = families.filter { $0.type == "histogram" }
+    #expect(histograms.count == 5)
+    for family in histograms {
+      #expect(family.name.hasSuffix("_seconds"))
+      for user in ["alice", "zoe"] {
+        let samples = family.samples.filter { $0.labels["user"] == user }
+        let buckets = samples.filter { $0.name == family.name + "_bucket" }
+        let bounds = buckets.map { Double($0.labels["le"] ?? "") ?? .nan }
+        #expect(bounds == bounds.sorted() && bounds.last == .infinity)
+        #expect(buckets.map(\.value) == buckets.map(\.value).sorted())
+        #expect(samples.first { $0.name == family.name + "_count" }?.value == buckets.last?.value)
+        #expect(samples.contains { $0.name == family.name + "_sum" })
+      }
+    }
+    let query = histograms.first { $0.name == "lifeguard_pool_query_seconds" }
+    let alice = query?.samples.filter { $0.labels["user"] == "alice" } ?? []
+    #expect(alice.first { $0.labels["le"] == "0.00005" }?.value == 0)
+    #expect(alice.first { $0.labels["le"] == "0.0001" }?.value == 1)
+    #expect(alice.first { $0.labels["le"] == "2.5" }?.value == 2)
+    #expect(alice.first { $0.name.hasSuffix("_sum") }?.value == 1.5001)
+  }
+
+  @Test func valuesAreInBaseUnits() throws {
+    let text = Metrics.render(exampleDaemon())
+    for line in [
+      "lifeguard_pool_server_connections{database=\"app\",user=\"alice\",state=\"dialing\"} 1",
+      "lifeguard_pool_max_wait_seconds{database=\"app\",user=\"alice\"} 3.25",
+      "lifeguard_pool_transactions_total{database=\"app\",user=\"alice\"} 10",
+      "lifeguard_build_info{version=\"0.1.0\",event_loop=\"epoll\"} 1",
+      "process_start_time_seconds 1795630327.25",
+      "lifeguard_draining 0",
+    ] {
+      #expect(text.contains("\n\(line)\n"), "\(line) is missing")
+    }
+  }
+
+  @Test func labelValuesAreEscaped() throws {
+    var daemon = exampleDaemon()
+    daemon.pools[0].database = "a\"b\\c\nd"
+    let families = try Exposition(parsing: Metrics.render(daemon)).families
+    let size = families.first { $0.name == "lifeguard_pool_size" }
+    #expect(size?.samples.contains { $0.labels["database"] == "a\"b\\c\nd" } == true)
+  }
+
+  @Test func aDaemonWithoutPoolsHasNoEmptyFamilies() throws {
+    var daemon = exampleDaemon()
+    daemon.pools = []
+    let families = try Exposition(parsing: Metrics.render(daemon)).families
+    #expect(families.allSatisfy { !$0.samples.isEmpty && !$0.name.hasPrefix("lifeguard_pool_") })
+  }
+
+  @Test func theProcessIsMeasured() {
+    let process = ProcessStatistics.read()
+    #expect(process.cpuMicroseconds > 0)
+    #expect(process.residentBytes ?? 0 > 1_000_000)
+    #expect(process.openDescriptors ?? 0 >= 3)
+    #expect(process.maxDescriptors.map { $0 >= process.openDescriptors ?? 0 } ?? true)
+  }
+}

@@ -1,0 +1,181 @@
+import Admin
+import Telemetry
+import Testing
+
+@Suite struct ShowTablesTests {
+  /// PgBouncer's columns, as its console sends them.
+  private static let pgBouncersColumns: [(ShowSubject, String)] = [
+    (
+      .pools,
+      """
+      database user cl_active cl_waiting cl_active_cancel_req cl_waiting_cancel_req sv_active sv_active_cancel \
+      sv_being_canceled sv_idle sv_used sv_tested sv_login maxwait maxwait_us pool_mode load_balance_hosts
+      """
+    ),
+    (
+      .clients,
+      """
+      type user database replication state addr port local_addr local_port connect_time request_time wait wait_us \
+      close_needed ptr link remote_pid tls application_name prepared_statements id
+      """
+    ),
+    (
+      .servers,
+      """
+      type user database replication state addr port local_addr local_port connect_time request_time wait wait_us \
+      close_needed ptr link remote_pid tls application_name prepared_statements id
+      """
+    ),
+    (
+      .databases,
+      """
+      name host port database force_user pool_size min_pool_size reserve_pool_size server_lifetime pool_mode \
+      load_balance_hosts max_connections current_connections max_client_connections current_client_connections \
+      paused disabled
+      """
+    ),
+    (
+      .stats,
+      """
+      database total_server_assignment_count total_xact_count total_query_count total_received total_sent \
+      total_xact_time total_query_time total_wait_time total_client_parse_count total_server_parse_count \
+      total_bind_count total_client_login_count avg_server_assignment_count avg_xact_count avg_query_count avg_recv \
+      avg_sent avg_xact_time avg_query_time avg_wait_time avg_client_parse_count avg_server_parse_count \
+      avg_bind_count avg_client_login_count
+      """
+    ),
+    (.config, "key value default changeable"),
+    (.state, "key value"),
+    (.lists, "list items"),
+    (.version, "version"),
+  ]
+
+  @Test func pgBouncersColumnsComeFirstAndInItsOrder() {
+    for (subject, names) in Self.pgBouncersColumns {
+      let expected = names.split(separator: " ").map(String.init)
+      let table = show(subject)
+      #expect(Array(table.columns.map(\.name).prefix(expected.count)) == expected, "SHOW \(subject)")
+    }
+  }
+
+  @Test(arguments: ShowSubject.allCases)
+  func everyRowHasAValueOfItsTypeForEachColumn(subject: ShowSubject) {
+    let table = show(subject)
+    #expect(Set(table.columns.map(\.name)).count == table.columns.count)
+    for row in table.rows {
+      #expect(row.count == table.columns.count)
+      for (column, value) in zip(table.columns, row) {
+        guard let value else { continue }
+        switch column.type {
+        case .int4: #expect(Int32(value) != nil)
+        case .int8: #expect(Int64(value) != nil)
+        case .numeric: #expect(UInt64(value) != nil)
+        case .bool: #expect(["t", "f"].contains(value))
+        case .text: break
+        }
+      }
+    }
+  }
+
+  @Test func poolsAreSortedAndCountedAsPgBouncerWould() {
+    let pools = show(.pools)
+    #expect(pools.values("pool") == ["app/alice", "app/zoe"])
+    #expect(pools.values("cl_active").first == "4")
+    #expect(pools.values("cl_waiting").first == "2")
+    #expect(pools.values("sv_login").first == "1")
+    #expect(pools.values("maxwait").first == "3")
+    #expect(pools.values("maxwait_us").first == "250000")
+    #expect(pools.values("sv_total").first == "7")
+    #expect(pools.values("overflow").first == "2")
+    #expect(pools.values("overflow").last == "0")
+  }
+
+  @Test func clientsAndServersLinkToEachOther() {
+    let (clients, servers) = (show(.clients), show(.servers))
+    #expect(clients.values("link") == servers.values("ptr"))
+    #expect(servers.values("link") == clients.values("ptr"))
+    #expect(clients.values("wait") == ["3"])
+    #expect(clients.values("wait_us") == ["250000"])
+    #expect(clients.values("request_time") == [nil])
+    #expect(servers.values("remote_pid") == ["4711"])
+    #expect(servers.values("close_needed") == ["1"])
+  }
+
+  @Test func connectionsNobodyCollectedAreNoRows() {
+    var daemon = exampleDaemon()
+    daemon.clients = nil
+    #expect(AdminTable.show(.clients, of: daemon, settings: [], stats: StatsPeriods()).rows.isEmpty)
+  }
+
+  @Test func averagesAreOverTheLatestPeriod() {
+    var daemon = exampleDaemon()
+    var periods = StatsPeriods()
+    periods.record(daemon)
+    #expect(AdminTable.show(.stats, of: daemon, settings: [], stats: periods).values("avg_xact_count") == ["0"])
+
+    daemon.time.microseconds += 60_000_000
+    daemon.pools[1].counters.xactCount += 600
+    daemon.pools[1].counters.bytesSent += 6_000_000
+    let telemetry = PoolTelemetry()
+    telemetry.transaction.record(microseconds: 1_800_000)
+    telemetry.wait.record(microseconds: 120)
+    daemon.pools[1].counters += telemetry.counters()
+    periods.record(daemon)
+
+    let stats = AdminTable.show(.stats, of: daemon, settings: [], stats: periods)
+    #expect(stats.values("total_xact_count") == ["610"])
+    #expect(stats.values("total_xact_time") == ["3800000"])
+    #expect(stats.values("avg_xact_count") == ["10"])
+    #expect(stats.values("avg_sent") == ["100000"])
+    #expect(stats.values("avg_xact_time") == ["3000"])
+    #expect(stats.values("avg_query_time") == ["0"])
+    #expect(stats.values("avg_wait_time") == ["2"])
+  }
+
+  @Test func aPoolThatIsGoneMakesNoAverageNegative() {
+    var daemon = exampleDaemon()
+    var periods = StatsPeriods()
+    periods.record(daemon)
+    daemon.time.microseconds += 1
+    daemon.pools.removeLast()
+    periods.record(daemon)
+    let stats = AdminTable.show(.stats, of: daemon, settings: [], stats: periods)
+    #expect(stats.values("avg_xact_count") == ["0"])
+  }
+
+  @Test func stateSaysWhatThePgBouncerRowsSay() {
+    var daemon = exampleDaemon()
+    daemon.isDraining = true
+    let state = AdminTable.show(.state, of: daemon, settings: [], stats: StatsPeriods())
+    #expect(Array(state.values("key").prefix(3)) == ["active", "paused", "suspended"])
+    #expect(Array(state.values("value").prefix(4)) == ["no", "no", "no", "yes"])
+  }
+
+  @Test func configShowsTheRowsItIsGiven() {
+    let row = SettingRow(key: "pool.pool_size", value: "7", defaultValue: "5", isChangeable: true)
+    let table = AdminTable.show(.config, of: exampleDaemon(), settings: [row], stats: StatsPeriods())
+    #expect(table.rows == [["pool.pool_size", "7", "5", "yes"]])
+  }
+
+  @Test func helpNamesEveryCommandThatIsUnderstood() throws {
+    for command in show(.help).values("command") {
+      #expect(throws: Never.self) { try AdminCommand.parse(command ?? "") }
+    }
+  }
+
+  private func show(_ subject: ShowSubject) -> AdminTable {
+    let row = SettingRow(key: "pool.pool_size", value: nil, defaultValue: "5", isChangeable: false)
+    return AdminTable.show(subject, of: exampleDaemon(), settings: [row], stats: StatsPeriods())
+  }
+}
+
+extension AdminTable {
+  /// The values of one column.
+  fileprivate func values(_ name: String) -> [String?] {
+    guard let index = columns.firstIndex(where: { $0.name == name }) else {
+      Issue.record("no column \(name)")
+      return []
+    }
+    return rows.map { $0[index] }
+  }
+}

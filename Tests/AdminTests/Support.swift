@@ -1,0 +1,60 @@
+import Telemetry
+
+/// A daemon with two pools of one database, one client and one server connection.
+func exampleDaemon() -> DaemonSnapshot {
+  var daemon = DaemonSnapshot(
+    version: "0.1.0", startTime: UnixTime(microseconds: 1_795_630_327_250_000),
+    time: UnixTime(microseconds: 1_795_630_400_000_000), workers: 1, eventLoop: "epoll", maxClients: 100)
+  daemon.clientCount = 7
+  daemon.loginClientCount = 1
+  daemon.databases = [
+    DatabaseSnapshot(
+      name: "app", host: "db1,db2", port: "5432", serverDatabase: "app", forcedUser: nil, poolSize: 5, minSize: 0,
+      maxOverflow: 10, recycleSeconds: 3_600, mode: "transaction", maxConnections: 40)
+  ]
+
+  let telemetry = PoolTelemetry()
+  telemetry.xactCount.add(10)
+  telemetry.queryCount.add(20)
+  telemetry.serverAssignmentCount.add(11)
+  telemetry.bytesReceived.add(1_000)
+  telemetry.bytesSent.add(5_000)
+  telemetry.query.record(microseconds: 1_500_000)
+  telemetry.query.record(microseconds: 100)
+  telemetry.transaction.record(microseconds: 2_000_000)
+  telemetry.wait.record(microseconds: 30)
+  telemetry.clientsActive.set(4)
+  telemetry.clientsWaiting.set(2)
+  telemetry.serversActive.set(5)
+  telemetry.serversDialing.set(1)
+  telemetry.serversClosing.set(1)
+  telemetry.maxWaitMicroseconds.set(3_250_000)
+  daemon.pools = [
+    PoolSnapshot(
+      database: "app", user: "zoe", mode: "session", poolSize: 2, maxOverflow: 0, gauges: PoolGauges(),
+      counters: PoolCounters()),
+    PoolSnapshot(
+      database: "app", user: "alice", mode: "transaction", poolSize: 5, maxOverflow: 10,
+      gauges: telemetry.gauges(), counters: telemetry.counters()),
+  ]
+
+  var clientConnection = ConnectionSnapshot(
+    id: 26, database: "app", user: "alice", connectTime: UnixTime(microseconds: 1_795_630_328_000_000))
+  clientConnection.remote = SocketAddressSnapshot(host: "127.0.0.1", port: 40_000)
+  clientConnection.local = SocketAddressSnapshot(host: "127.0.0.1", port: 6_432)
+  clientConnection.applicationName = "psql"
+  var client = ClientSnapshot(state: .waiting, connection: clientConnection)
+  client.waitMicroseconds = 3_250_000
+  client.serverID = 31
+  daemon.clients = [client]
+
+  var server = ServerSnapshot(
+    state: .active,
+    connection: ConnectionSnapshot(
+      id: 31, database: "app", user: "alice", connectTime: UnixTime(microseconds: 1_795_630_329_000_000)))
+  server.backendProcessID = 4_711
+  server.clientID = 26
+  server.closeNeeded = true
+  daemon.servers = [server]
+  return daemon
+}
