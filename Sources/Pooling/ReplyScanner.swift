@@ -1,0 +1,124 @@
+public import PostgresWire
+
+/// Reads what a server connection sends, and says what is to be done with it: one scanner a server connection, fed
+/// with whatever piece of the stream has arrived.
+///
+/// Bytes for the client are reported in the longest runs possible, so that a whole reply is copied once. Messages that
+/// say something to the pool (ReadyForQuery, ParameterStatus, ErrorResponse, the replies to the daemon's own requests)
+/// are reported one by one.
+public struct ReplyScanner: Sendable {
+  /// Replies that the pool must read are waited for whole up to this many bytes of body; longer ErrorResponses are
+  /// passed on unread.
+  static let examinedLimit = 64 * 1024
+
+  public enum Step: Equatable, Sendable {
+    /// These bytes are the client's.
+    case forward(Range<Int>)
+    /// These bytes are the client's; they end with the ReadyForQuery of one of its requests.
+    case ready(Range<Int>, Backend.TransactionStatus)
+    /// An ErrorResponse (whole message) to a request of the client.
+    case error(Range<Int>)
+    /// A setting changed its value (whole message). It is the client's as well where the daemon did not cause it.
+    case parameterStatus(Range<Int>, Origin)
+    /// A NotificationResponse (whole message).
+    case notification(Range<Int>)
+    /// A request of the daemon's failed (whole ErrorResponse message).
+    case ownError(Range<Int>)
+    /// A request of the daemon's is over.
+    case ownReady(Backend.TransactionStatus)
+    /// A FATAL error (whole message) that belongs to no request: the server is about to close.
+    case unrequestedError(Range<Int>)
+    /// All that can be used has been; the bytes from the cursor on are needed again, with more behind them.
+    case needMore
+    /// The server sent what no request asked for. The connection is unfit.
+    case violation(UInt8)
+  }
+
+  /// The replies that are owed.
+  public var ledger = Ledger()
+  /// Bytes still to come of a message whose beginning has been passed on (or dropped).
+  private var bodyLeft = 0
+  private var bodyIsForClient = false
+
+  public init() {}
+
+  /// The client has been sent the beginning of a message, but not yet all of it.
+  public var isInsideClientMessage: Bool { bodyLeft > 0 && bodyIsForClient }
+
+  /// The next step for the bytes from `cursor` on; moves the cursor behind what the step covers.
+  public mutating func next(_ bytes: Span<UInt8>, _ cursor: inout Int) -> Step {
+    var start = cursor
+    while true {
+      if bodyLeft > 0 {
+        let count = min(bodyLeft, bytes.count - cursor)
+        cursor += count
+        bodyLeft -= count
+        if !bodyIsForClient { start = cursor }
+        if bodyLeft > 0 { return start < cursor ? .forward(start..<cursor) : .needMore }
+      }
+      guard let header = MessageHeader(bytes, at: cursor) else {
+        if start < cursor { return .forward(start..<cursor) }
+        return bytes.count - cursor < MessageHeader.size ? .needMore : .violation(bytes[cursor])
+      }
+      guard let type = BackendType(rawValue: header.type) else {
+        return start < cursor ? .forward(start..<cursor) : .violation(header.type)
+      }
+      if ReplyScanner.isExamined(type) && header.bodyLength <= ReplyScanner.examinedLimit {
+        let isWhole = bytes.count - cursor >= header.totalLength
+        if type == .readyForQuery && isWhole && ledger.owner == .client {
+          return ready(bytes, start: start, &cursor, header)
+        }
+        if start < cursor { return .forward(start..<cursor) }
+        guard isWhole else { return .needMore }
+        let message = cursor..<cursor + header.totalLength
+        cursor = message.upperBound
+        return examine(type, message, bytes)
+      }
+      let owner = ledger.owner
+      if start < cursor && owner != .client { return .forward(start..<cursor) }
+      if type != .noticeResponse && type != .parameterStatus && type != .notificationResponse,
+        ledger.replied(type) == .violation
+      {
+        return start < cursor ? .forward(start..<cursor) : .violation(header.type)
+      }
+      cursor += MessageHeader.size
+      bodyLeft = header.bodyLength
+      bodyIsForClient = owner != .daemon
+      if owner == .daemon { start = cursor }
+    }
+  }
+
+  private static func isExamined(_ type: BackendType) -> Bool {
+    switch type {
+    case .readyForQuery, .parameterStatus, .errorResponse, .notificationResponse: true
+    default: false
+    }
+  }
+
+  private mutating func ready(
+    _ bytes: Span<UInt8>, start: Int, _ cursor: inout Int, _ header: MessageHeader
+  ) -> Step {
+    guard header.bodyLength == 1, let status = Backend.TransactionStatus(rawValue: bytes[cursor + MessageHeader.size]),
+      case .expected = ledger.replied(.readyForQuery)
+    else { return start < cursor ? .forward(start..<cursor) : .violation(header.type) }
+    cursor += header.totalLength
+    return .ready(start..<cursor, status)
+  }
+
+  private mutating func examine(_ type: BackendType, _ message: Range<Int>, _ bytes: Span<UInt8>) -> Step {
+    switch type {
+    case .parameterStatus: return .parameterStatus(message, ledger.owner ?? .client)
+    case .notificationResponse: return .notification(message)
+    case .errorResponse:
+      guard let owner = ledger.owner else { return .unrequestedError(message) }
+      guard case .expected = ledger.replied(.errorResponse) else { return .violation(type.rawValue) }
+      return owner == .client ? .error(message) : .ownError(message)
+    default:
+      guard message.count == MessageHeader.size + 1,
+        let status = Backend.TransactionStatus(rawValue: bytes[message.upperBound - 1]),
+        case .expected(.daemon) = ledger.replied(.readyForQuery)
+      else { return .violation(type.rawValue) }
+      return .ownReady(status)
+    }
+  }
+}

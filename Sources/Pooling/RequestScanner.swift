@@ -1,0 +1,285 @@
+import PostgresWire
+
+/// Reads what a client sends, and says what is to be done with it: one scanner a client, fed with whatever piece of the
+/// stream has arrived. It decides when a server connection is needed, keeps the ledger of the one that is held, and
+/// answers by itself what needs no server.
+///
+/// Messages of the extended protocol and queries are acted on when they are whole, or when `examinedLimit` bytes of
+/// them have come; so a client that stops in the middle of a small message holds no server connection. CopyData, and
+/// the rest of larger messages, pass as they come.
+public struct RequestScanner: Sendable {
+  /// The most bytes of a message that are waited for before it is acted on.
+  public static let examinedLimit = 64 * 1024
+  /// Requests that may be outstanding on one connection. The server answers at the latest when its output buffer is
+  /// full, after some 1,700 of the shortest replies, so a client that pipelines without end is never stuck here.
+  static let outstandingLimit = 16_384
+
+  public enum Step: Equatable, Sendable {
+    /// These bytes go to the server connection; its ledger knows of them.
+    case forward(Range<Int>)
+    /// The message up to the cursor means nothing to anybody: go on behind it.
+    case dropped
+    /// A request begins at the cursor and no server connection is held.
+    case checkout
+    /// A Sync with nothing open: ReadyForQuery is the whole answer.
+    case answerSync
+    /// The client uses the unnamed statement, and the connection's present one may be somebody else's: it is closed
+    /// first (CloseComplete is the daemon's), so that the server says what it would say on a connection of one's own.
+    case closeUnnamedStatement
+    /// The client may not have what this Parse (whole message) would pin the connection for.
+    case refusePin(Range<Int>)
+    /// Forwarding stops before the next request, until what has been sent is answered.
+    case pause
+    /// The client says goodbye.
+    case terminate
+    /// All that can be used has been; the bytes from the cursor on are needed again, with more behind them.
+    case needMore
+    /// No message of the protocol starts with this type byte here, or its length is out of range.
+    case violation(UInt8)
+  }
+
+  /// Why a client keeps its server connection between transactions.
+  public enum Pin: Equatable, Sendable {
+    case namedStatement
+    /// An unnamed statement has been parsed and not used yet.
+    case unnamedStatement
+  }
+
+  /// Bytes still to come of a message whose beginning has been forwarded or dropped.
+  private var bodyLeft = 0
+  private var bodyIsForwarded = false
+  /// A request was answered with an error by the daemon: everything up to the next Sync is dropped.
+  private var skipsUntilSync = false
+  private var holdsNamedStatement = false
+  private var unnamedAwaitsUse = false
+  /// The unnamed statement of the connection held is this client's (or there is none).
+  private var unnamedIsOwn = false
+  private var requestsSinceCheckout = 0
+  private var isAtBoundary = true
+
+  public init() {}
+
+  /// A message has been forwarded in part: the connection waits for the rest.
+  public var isInsideForwardedMessage: Bool { bodyLeft > 0 && bodyIsForwarded }
+
+  /// What would be lost if the connection went to another client now.
+  public var pin: Pin? {
+    if holdsNamedStatement { return .namedStatement }
+    return unnamedAwaitsUse ? .unnamedStatement : nil
+  }
+
+  /// A server connection has been checked out.
+  public mutating func attached() {
+    unnamedIsOwn = false
+    requestsSinceCheckout = 0
+    isAtBoundary = true
+  }
+
+  /// The server connection is gone, and with it what it held for this client.
+  public mutating func detached() {
+    holdsNamedStatement = false
+    unnamedAwaitsUse = false
+  }
+
+  /// All that was sent has been answered: after a pause, forwarding may go on.
+  public mutating func answered() { requestsSinceCheckout = 0 }
+
+  /// Requests already sent were answered with an error by the daemon, and their Sync is still to come: everything up to
+  /// it is dropped.
+  public mutating func skipUntilSync() { skipsUntilSync = true }
+
+  // MARK: Without a server connection
+
+  /// The next step while no server connection is held.
+  public mutating func next(_ bytes: Span<UInt8>, _ cursor: inout Int) -> Step {
+    while true {
+      if bodyLeft > 0 {
+        guard dropBody(bytes, &cursor) else { return .needMore }
+      }
+      guard let (type, header) = header(bytes, cursor) else { return incomplete(bytes, cursor) }
+      switch type {
+      case .terminate: return .terminate
+      case .password: return .violation(header.type)
+      case .sync:
+        guard bytes.count - cursor >= header.totalLength else { return .needMore }
+        cursor += header.totalLength
+        skipsUntilSync = false
+        return .answerSync
+      case .flush, .copyData, .copyDone, .copyFail: beginDropping(header, &cursor)
+      case .query, .parse, .bind, .describe, .execute, .close, .functionCall:
+        if skipsUntilSync {
+          beginDropping(header, &cursor)
+          continue
+        }
+        return isReadable(bytes, cursor, header) ? .checkout : .needMore
+      }
+    }
+  }
+
+  /// The request at the cursor is answered with an error by the daemon instead of being sent. A query or function call
+  /// is dropped; of the extended protocol everything up to the next Sync is.
+  ///
+  /// - Returns: whether ReadyForQuery follows the error at once, as it does after a query or function call.
+  public mutating func refuse(_ bytes: Span<UInt8>, _ cursor: inout Int) -> Bool {
+    guard let (type, header) = header(bytes, cursor) else { preconditionFailure("nothing to refuse") }
+    beginDropping(header, &cursor)
+    _ = dropBody(bytes, &cursor)
+    switch type {
+    case .query, .functionCall: return true
+    default:
+      skipsUntilSync = true
+      return false
+    }
+  }
+
+  // MARK: With a server connection
+
+  /// The next step while a server connection is held.
+  ///
+  /// - Parameters:
+  ///   - ledger: the connection's ledger; requests covered by `.forward` are entered.
+  ///   - requestLimit: requests after which forwarding pauses at a Query or Sync, so that others get their turn.
+  ///   - mayPin: the client may have a named statement.
+  public mutating func next(
+    _ bytes: Span<UInt8>, _ cursor: inout Int, ledger: inout Ledger, requestLimit: Int, mayPin: Bool
+  ) -> Step {
+    let start = cursor
+    func run() -> Step? { start < cursor ? .forward(start..<cursor) : nil }
+    while true {
+      if bodyLeft > 0 {
+        if bodyIsForwarded {
+          let count = min(bodyLeft, bytes.count - cursor)
+          cursor += count
+          bodyLeft -= count
+          if bodyLeft > 0 { return run() ?? .needMore }
+        } else if let run = run() {
+          return run
+        } else {
+          return dropBody(bytes, &cursor) ? .dropped : .needMore
+        }
+      }
+      guard let (type, header) = header(bytes, cursor) else { return run() ?? incomplete(bytes, cursor) }
+      switch type {
+      case .terminate: return run() ?? .terminate
+      case .password: return run() ?? .violation(header.type)
+      case .copyData, .copyDone, .copyFail:
+        guard ledger.mayCopyIn else {
+          if let run = run() { return run }
+          beginDropping(header, &cursor)
+          return .dropped
+        }
+        if type != .copyData { ledger.sent(.copyEnd, by: .client) }
+      case .flush: break
+      case .sync:
+        ledger.sent(.sync, by: .client)
+        isAtBoundary = true
+      case .query, .parse, .bind, .describe, .execute, .close, .functionCall:
+        guard isReadable(bytes, cursor, header) else { return run() ?? .needMore }
+        if isAtBoundary && requestsSinceCheckout >= requestLimit || ledger.count >= RequestScanner.outstandingLimit {
+          return run() ?? .pause
+        }
+        if usesUnnamedStatement(type, bytes, cursor, header), !unnamedIsOwn {
+          if let run = run() { return run }
+          unnamedIsOwn = true
+          return .closeUnnamedStatement
+        }
+        if type == .parse && bytes[cursor + MessageHeader.size] != 0 && !mayPin && !holdsNamedStatement {
+          if let run = run() { return run }
+          let message = cursor..<cursor + min(header.totalLength, bytes.count - cursor)
+          beginDropping(header, &cursor)
+          _ = dropBody(bytes, &cursor)
+          return .refusePin(message)
+        }
+        note(type, bytes, cursor, header, &ledger)
+      }
+      cursor += MessageHeader.size
+      bodyLeft = header.bodyLength
+      bodyIsForwarded = true
+    }
+  }
+
+  /// Enters a request into the ledger and remembers what it leaves behind on the connection.
+  private mutating func note(
+    _ type: FrontendType, _ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader, _ ledger: inout Ledger
+  ) {
+    isAtBoundary = type == .query || type == .functionCall
+    let body = cursor + MessageHeader.size
+    switch type {
+    case .query:
+      unnamedIsOwn = true
+      unnamedAwaitsUse = false
+      ledger.sent(.query, by: .client)
+    case .functionCall: ledger.sent(.functionCall, by: .client)
+    case .parse:
+      if header.bodyLength > 0 && bytes[body] != 0 {
+        holdsNamedStatement = true
+      } else {
+        unnamedIsOwn = true
+        unnamedAwaitsUse = true
+      }
+      ledger.sent(.parse, by: .client)
+    case .bind:
+      if usesUnnamedStatement(.bind, bytes, cursor, header) { unnamedAwaitsUse = false }
+      ledger.sent(.bind, by: .client)
+    case .describe:
+      let isStatement = header.bodyLength > 0 && bytes[body] == Frontend.Target.statement.rawValue
+      ledger.sent(isStatement ? .describeStatement : .describePortal, by: .client)
+    case .execute: ledger.sent(.execute, by: .client)
+    case .close: ledger.sent(.close, by: .client)
+    case .sync, .flush, .terminate, .copyData, .copyDone, .copyFail, .password: break
+    }
+    requestsSinceCheckout += 1
+  }
+
+  /// A Bind or Describe of the statement without a name.
+  private func usesUnnamedStatement(
+    _ type: FrontendType, _ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader
+  ) -> Bool {
+    let body = cursor + MessageHeader.size
+    let end = min(bytes.count, body + header.bodyLength)
+    switch type {
+    case .bind:
+      var index = body
+      while index < end && bytes[index] != 0 { index += 1 }
+      return index + 1 < end && bytes[index + 1] == 0
+    case .describe:
+      return body + 1 < end && bytes[body] == Frontend.Target.statement.rawValue && bytes[body + 1] == 0
+    default: return false
+    }
+  }
+
+  // MARK: Pieces
+
+  /// The header at the cursor, where it is there and legal.
+  private func header(_ bytes: Span<UInt8>, _ cursor: Int) -> (FrontendType, MessageHeader)? {
+    guard let header = MessageHeader(bytes, at: cursor), let type = FrontendType(rawValue: header.type),
+      header.bodyLength <= type.bodyLimit
+    else { return nil }
+    return (type, header)
+  }
+
+  /// What it means that there is no legal header at the cursor. A type byte that does not exist is refused without
+  /// waiting for a length.
+  private func incomplete(_ bytes: Span<UInt8>, _ cursor: Int) -> Step {
+    if cursor < bytes.count, FrontendType(rawValue: bytes[cursor]) == nil { return .violation(bytes[cursor]) }
+    return bytes.count - cursor < MessageHeader.size ? .needMore : .violation(bytes[cursor])
+  }
+
+  private func isReadable(_ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader) -> Bool {
+    bytes.count - cursor >= min(header.totalLength, RequestScanner.examinedLimit)
+  }
+
+  private mutating func beginDropping(_ header: MessageHeader, _ cursor: inout Int) {
+    cursor += MessageHeader.size
+    bodyLeft = header.bodyLength
+    bodyIsForwarded = false
+  }
+
+  /// Drops what has come of the present message. Returns whether that was all of it.
+  private mutating func dropBody(_ bytes: Span<UInt8>, _ cursor: inout Int) -> Bool {
+    let count = min(bodyLeft, bytes.count - cursor)
+    cursor += count
+    bodyLeft -= count
+    return bodyLeft == 0
+  }
+}
