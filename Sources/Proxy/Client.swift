@@ -1,0 +1,247 @@
+import Pooling
+import PostgresWire
+import Reactor
+
+/// One client connection: what it has asked for, what it waits for, and which server connection it holds.
+///
+/// Input is looked at in place. What cannot be used yet (the rest of a message, a request that waits for a server
+/// connection) stays in `inbox`, and reading stops while that is long. A client is never worked on from inside another
+/// connection's handler: whoever has news for it sets a field and calls `Worker.resume`.
+final class Client: Connection {
+  enum Phase {
+    /// The startup packet is awaited, or one of the requests that may precede it. Next: login, serving, console or
+    /// closed.
+    case startup
+    /// Known, but its settings have not been verified: it waits for a server connection. Next: serving or closed.
+    case login
+    /// Requests are served. Next: closed.
+    case serving
+    /// Connected to the admin console. Next: closed.
+    case console
+    /// The socket is gone, or is closed once output has left.
+    case closed
+  }
+
+  /// Input that may wait before reading stops (bytes). At least a message that has to be examined.
+  static let inboxLimit = 2 * RequestScanner.examinedLimit
+
+  unowned let worker: Worker
+  let token: ClientToken
+  let peer: PeerAddress
+  let connectedAt: Int64
+  var phase = Phase.startup
+  /// Identifies the connection to a CancelRequest.
+  var cancelSecret: UInt32 = 0
+
+  var inbox = ByteQueue()
+  var requests = RequestScanner()
+  private var isReceivingPaused = false
+  /// In the worker's list of clients to go on with.
+  var isRunnable = false
+
+  var user = ""
+  var database = ""
+  var pool: Pool?
+  /// The settings of the StartupMessage, until login is over.
+  var startup: [SessionSetting] = []
+  /// The session's settings as the client knows them; set when login is over.
+  var wanted: SessionSettings?
+
+  /// The server connection that is checked out, if any.
+  var server: Server?
+  /// In the pool's queue.
+  var isWaiting = false
+  /// The server connection is held, but its settings are not confirmed yet.
+  var isApplying = false
+  /// What became of the wait, or of applying settings, where that was not a connection.
+  var refusal: Refusal?
+  /// The error of a cycle of the extended protocol whose Sync has not come yet.
+  var heldError: Refusal?
+  var waitingSince: Int64 = 0
+  var requestSince: Int64 = 0
+  var transactionSince: Int64 = 0
+  /// A console command is being carried out.
+  var awaitsConsole = false
+  /// Console: an error was sent and everything up to the next Sync is dropped.
+  var consoleSkips = false
+
+  init(worker: Worker, token: ClientToken, peer: PeerAddress) {
+    self.worker = worker
+    self.token = token
+    self.peer = peer
+    connectedAt = worker.loop.now
+  }
+
+  /// The value of `application_name` that the client has set, for SHOW CLIENTS.
+  var applicationName: String {
+    wanted?["application_name"]?.text ?? startup.first { $0.name == "application_name" }?.value.text ?? ""
+  }
+
+  /// No request is under way and none is waiting.
+  var isIdle: Bool {
+    guard server == nil else { return server!.isClean && inbox.isEmpty }
+    return !isWaiting && inbox.isEmpty && !awaitsConsole
+  }
+
+  // MARK: Input
+
+  override func received(_ bytes: Span<UInt8>) {
+    pool?.telemetry.bytesReceived.add(UInt64(bytes.count))
+    if inbox.isEmpty {
+      let used = consume(bytes)
+      if phase != .closed && used < bytes.count { inbox.append(bytes.extracting(used...), from: worker.loop.blocks) }
+    } else {
+      inbox.append(bytes, from: worker.loop.blocks)
+      consumeInbox()
+    }
+    adjustReceiving()
+  }
+
+  override func ended(_ end: StreamEnd) {
+    worker.clientGone(self, end)
+  }
+
+  /// The client has read enough of its output that the server connection may be read again.
+  override func drained() {
+    server?.resumeReceiving()
+  }
+
+  /// Goes on with input that waited.
+  func run() {
+    consumeInbox()
+    adjustReceiving()
+  }
+
+  private func consumeInbox() {
+    let used = consume(inbox.bytes)
+    if phase == .closed {
+      inbox.release(to: worker.loop.blocks)
+    } else {
+      inbox.consume(used, to: worker.loop.blocks)
+    }
+  }
+
+  /// Reading stops while much input waits, or while the server connection does not take what it is sent.
+  func adjustReceiving() {
+    guard phase != .closed else { return }
+    let isFull = inbox.count > Client.inboxLimit || server.map { worker.loop.isBacklogged($0.socket) } ?? false
+    guard isFull != isReceivingPaused else { return }
+    isReceivingPaused = isFull
+    worker.loop.setReceiving(!isFull, on: socket)
+  }
+
+  /// Works through input until more is needed or something has to be waited for. Must not touch `inbox`, from which the
+  /// bytes may come. Returns how many bytes have been used.
+  private func consume(_ bytes: Span<UInt8>) -> Int {
+    var cursor = 0
+    var goesOn = true
+    while goesOn {
+      switch phase {
+      case .startup: goesOn = startupStep(bytes, &cursor)
+      case .login: goesOn = loginStep()
+      case .serving: goesOn = servingStep(bytes, &cursor)
+      case .console: goesOn = consoleStep(bytes, &cursor)
+      case .closed: return bytes.count
+      }
+    }
+    return cursor
+  }
+
+  // MARK: Serving
+
+  /// One step of relaying requests. Returns whether to go on.
+  private func servingStep(_ bytes: Span<UInt8>, _ cursor: inout Int) -> Bool {
+    if let refusal {
+      self.refusal = nil
+      refuse(refusal, bytes, &cursor)
+      return true
+    }
+    if isWaiting || isApplying { return false }
+    guard let server else { return detachedStep(bytes, &cursor) }
+    let step = requests.next(
+      bytes, &cursor, ledger: &server.replies.ledger,
+      requestLimit: worker.hasWaiters(server.pool) ? Worker.requestsPerTurn : .max,
+      mayPin: server.pool.sharesConnections ? server.pool.pinned < server.pool.settings.maxPinned : true)
+    switch step {
+    case .forward(let range):
+      server.send(bytes.extracting(range))
+      return true
+    case .dropped: return true
+    case .closeUnnamedStatement:
+      server.closeUnnamedStatement()
+      return true
+    case .refusePin:
+      server.refuseStatement(
+        because:
+          "\(server.pool.quotedLabel) has max_pinned \(server.pool.settings.maxPinned) clients with prepared statements"
+      )
+      return true
+    case .terminate:
+      worker.clientGone(self, .endOfStream)
+      return false
+    case .violation(let type):
+      protocolViolation(type)
+      return false
+    case .needMore, .pause: return false
+    case .checkout, .answerSync: preconditionFailure("\(step) while a server connection is held")
+    }
+  }
+
+  private func detachedStep(_ bytes: Span<UInt8>, _ cursor: inout Int) -> Bool {
+    let step = requests.next(bytes, &cursor)
+    switch step {
+    case .checkout:
+      worker.checkout(self)
+      return true
+    case .answerSync:
+      send {
+        if let heldError { $0.errorResponse(heldError.fields(severity: .error)) }
+        $0.readyForQuery(.idle)
+      }
+      heldError = nil
+      return true
+    case .dropped: return true
+    case .needMore: return false
+    case .terminate:
+      worker.clientGone(self, .endOfStream)
+      return false
+    case .violation(let type):
+      protocolViolation(type)
+      return false
+    case .forward, .closeUnnamedStatement, .refusePin, .pause:
+      preconditionFailure("\(step) while no server connection is held")
+    }
+  }
+
+  /// Answers the request at the cursor with an error.
+  private func refuse(_ refusal: Refusal, _ bytes: Span<UInt8>, _ cursor: inout Int) {
+    let isOver = requests.refuse(bytes, &cursor)
+    send {
+      $0.errorResponse(refusal.fields(severity: .error))
+      if isOver { $0.readyForQuery(.idle) }
+    }
+  }
+
+  func protocolViolation(_ type: UInt8) {
+    let name = type > 0x20 && type < 0x7f ? "\"\(Character(UnicodeScalar(type)))\"" : "0x" + String(type, radix: 16)
+    close(
+      with: ErrorFields(
+        .fatal, .protocolViolation, WireText("invalid frontend message of type \(name), or of invalid length")))
+  }
+
+  // MARK: Output
+
+  /// Writes messages to the client.
+  func send(_ write: (inout MessageWriter) -> Void) {
+    var writer = MessageWriter()
+    write(&writer)
+    pool?.telemetry.bytesSent.add(UInt64(writer.bytes.count))
+    worker.loop.send(writer.bytes.span, to: socket)
+  }
+
+  /// Sends a last error and closes the connection.
+  func close(with fields: ErrorFields) {
+    send { $0.errorResponse(fields) }
+    worker.closeClient(self, reason: fields.message.text)
+  }
+}

@@ -1,0 +1,75 @@
+import Pooling
+import PostgresWire
+import Settings
+import Telemetry
+import Upstream
+
+/// What a worker keeps for one (database, server user) pair beside the pool machine's own state.
+final class Pool {
+  let id: PoolID
+  let database: String
+  let user: String
+  /// What libpq connects to.
+  var target: ConnectionTarget
+  var settings: PoolSettings
+  let telemetry = PoolTelemetry()
+
+  /// The settings of a server connection on which no client has changed anything yet; nil until one has been opened.
+  private(set) var base: SessionSettings?
+  /// What logins with these startup settings were given, so that the next one needs no server connection.
+  private var logins: [[SessionSetting]: SessionSettings] = [:]
+  private static let loginsKept = 1024
+
+  /// The last failure to connect, for DETAIL.
+  var lastFailure: ConnectFailure?
+  /// Clients that keep their connection because of what they have on it.
+  var pinned = 0
+  /// Clients logged in.
+  var clients = 0
+
+  init(id: PoolID, database: String, user: String, target: ConnectionTarget, settings: PoolSettings) {
+    self.id = id
+    self.database = database
+    self.user = user
+    self.target = target
+    self.settings = settings
+  }
+
+  var label: String { "\(database)/\(user)" }
+  /// As it begins the text of errors.
+  var quotedLabel: String { "pool \"\(label)\"" }
+  /// Connections change hands between transactions or statements.
+  var sharesConnections: Bool { settings.mode != .session }
+
+  /// A server connection was opened and reports these settings. Where they are not those of the last one, the server
+  /// was changed, and what logins were told is no longer true.
+  func opened(with settings: SessionSettings) {
+    if base !== settings {
+      base = settings
+      logins.removeAll()
+    }
+  }
+
+  func knownLogin(_ startup: [SessionSetting]) -> SessionSettings? { logins[startup] }
+
+  func remember(login startup: [SessionSetting], _ settings: SessionSettings) {
+    if logins.count >= Pool.loginsKept { logins.removeAll() }
+    logins[startup] = settings
+  }
+}
+
+/// Why a server connection could not be opened.
+struct ConnectFailure {
+  var verdict: DialVerdict
+  var code: SQLState?
+  /// libpq's or the server's words, without secrets.
+  var text: String
+}
+
+extension Duration {
+  /// In nanoseconds; durations beyond 292 years are cut there.
+  var nanoseconds: Int64 {
+    let (seconds, overflow) = components.seconds.multipliedReportingOverflow(by: 1_000_000_000)
+    return overflow ? .max : seconds + components.attoseconds / 1_000_000_000
+  }
+}

@@ -1,0 +1,66 @@
+import PostgresWire
+import Settings
+
+/// Why a client's request is answered by the daemon with an error. Primary texts of errors on connections that stay
+/// open begin with `pool "…"`, and the server's own words go to DETAIL: drivers take phrases such as "terminating
+/// connection" for a lost connection.
+struct Refusal {
+  var code: SQLState
+  var message: WireText
+  var detail: WireText?
+  var hint: WireText?
+
+  func fields(severity: ErrorFields.Severity) -> ErrorFields {
+    ErrorFields(severity, code, message, detail: detail, hint: hint)
+  }
+}
+
+extension Refusal {
+  /// The wait for a connection has run out. The text is SQLAlchemy's.
+  static func timeout(_ pool: Pool, detail: String? = nil) -> Refusal {
+    let timeout = pool.settings.poolTimeout ?? .zero
+    let hundredths = timeout.components.seconds * 100 + timeout.components.attoseconds / 10_000_000_000_000_000
+    let fraction = hundredths % 100
+    return Refusal(
+      code: .tooManyConnections,
+      message: WireText(
+        "\(pool.quotedLabel) limit of size \(pool.settings.poolSize) overflow \(pool.settings.maxOverflow) reached, "
+          + "connection timed out, timeout \(hundredths / 100).\(fraction < 10 ? "0" : "")\(fraction) s"),
+      detail: detail.map { WireText($0) })
+  }
+
+  /// No server connection can be opened, and waiting would not help or is not wanted.
+  static func unavailable(_ pool: Pool, code: SQLState, detail: String) -> Refusal {
+    Refusal(
+      code: code, message: WireText("\(pool.quotedLabel) cannot open a server connection"), detail: WireText(detail))
+  }
+
+  /// The client cancelled its request before it had a connection.
+  static func cancelled(_ pool: Pool) -> Refusal {
+    Refusal(
+      code: .queryCanceled, message: WireText("\(pool.quotedLabel) canceling statement due to user request"),
+      detail: "The request was waiting for a server connection.")
+  }
+
+  /// The database has been taken out of the settings.
+  static func retired(_ pool: Pool) -> Refusal {
+    Refusal(
+      code: .invalidCatalogName, message: WireText("\(pool.quotedLabel) is no longer served"),
+      detail: "The database was removed from the settings.")
+  }
+
+  /// The server connection died while the client's request was under way.
+  static func connectionLost(_ pool: Pool, code: SQLState, detail: String) -> Refusal {
+    Refusal(
+      code: code, message: WireText("\(pool.quotedLabel) lost its server connection while the request was under way"),
+      detail: WireText(detail))
+  }
+
+  /// A BEGIN in statement mode.
+  static func blockInStatementMode(_ pool: Pool) -> Refusal {
+    Refusal(
+      code: .featureNotSupported,
+      message: WireText("\(pool.quotedLabel) does not allow transaction blocks in statement mode"),
+      detail: "The transaction was rolled back.", hint: "Use mode = \"transaction\" for this pool.")
+  }
+}

@@ -1,0 +1,240 @@
+import Pooling
+import PostgresWire
+import Reactor
+import Upstream
+
+/// One server connection. libpq opened it and owns its socket; the worker relays raw frames on it.
+final class Server: Connection {
+  /// What the daemon itself is doing on the connection.
+  enum OwnWork {
+    /// Nothing: the connection is a client's, or idle.
+    case none
+    /// The bare Sync after libpq handed the socket over.
+    case handOver
+    /// The bare Sync before a checkout, or after a cancel.
+    case ping
+    /// Settings on their way to those of a client. Its requests are behind them already, unless it waits
+    /// (`Client.isApplying`).
+    case settings(SessionSettings)
+    /// A block in statement mode is rolled back, then the client is told.
+    case blockRollback
+    /// The client is gone: a cancel is under way, after which the connection is cleaned.
+    case cancelBeforeCleanup
+    /// What the client left open is rolled back. How often that was tried.
+    case cleanup(attempt: Int)
+    /// The reset query of a session's end.
+    case reset
+    /// Terminate was sent; the server's EOF is awaited.
+    case closing
+  }
+
+  unowned let worker: Worker
+  let token: ServerToken
+  let pool: Pool
+  let link: ServerLink
+  let connectedAt: Int64
+
+  var replies = ReplyScanner()
+  private var inbox = ByteQueue()
+  private var isReceivingPaused = false
+
+  /// The session's settings, as reported and as applied.
+  var settings: SessionSettings
+  /// As of the last ReadyForQuery.
+  var status = Backend.TransactionStatus.idle
+  /// Something was sent since the last ReadyForQuery that left nothing owed.
+  private(set) var isDirty = false
+  /// The client that has checked it out.
+  var client: Client?
+  var work = OwnWork.none
+  /// Counted in `Pool.pinned`.
+  var isPinned = false
+  /// It was a session's (session mode, pinned): the reset query runs before the next client gets it.
+  var needsReset = false
+  /// The ErrorResponse to the daemon's own request.
+  private var ownError: ErrorFields?
+  /// A FATAL error that announces the end.
+  var fatal: ErrorFields?
+  /// A cancel request for this connection is on its way.
+  var isCancelling = false
+  /// When the present work, cancel or close is given up; checked when the timer for it fires.
+  var deadline = Int64.max
+  var requestSince: Int64 = 0
+
+  init(worker: Worker, token: ServerToken, pool: Pool, link: ServerLink, settings: SessionSettings) {
+    self.worker = worker
+    self.token = token
+    self.pool = pool
+    self.link = link
+    self.settings = settings
+    connectedAt = worker.loop.now
+  }
+
+  /// Nothing is owed and no transaction is open.
+  var isClean: Bool { !isDirty && status == .idle && replies.ledger.isEmpty }
+
+  // MARK: Sending
+
+  /// Sends requests of the client, which the ledger knows already.
+  func send(_ bytes: Span<UInt8>) {
+    isDirty = true
+    worker.loop.send(bytes, to: socket)
+  }
+
+  /// Sends a bare Sync of the daemon's.
+  func sendSync(for work: OwnWork) {
+    begin(work, [.sync]) { $0.sync() }
+  }
+
+  /// Sends a query of the daemon's.
+  func sendQuery(_ text: WireText, for work: OwnWork) {
+    begin(work, [.query]) { $0.query(text) }
+  }
+
+  /// Ends whatever a client left: `ROLLBACK`, then Sync. A bare Sync would commit an implicit transaction, and while
+  /// the server skips to a Sync it ignores the query.
+  func sendRollback(attempt: Int) {
+    let copies = replies.ledger.isCopyIn
+    begin(.cleanup(attempt: attempt), (copies ? [.copyEnd] : []) + [.query, .sync]) {
+      if copies { $0.copyFail("the client is gone") }
+      $0.query("ROLLBACK")
+      $0.sync()
+    }
+  }
+
+  /// Sends the Close that the scanner asked for. CloseComplete is swallowed.
+  func closeUnnamedStatement() {
+    replies.ledger.sent(.close, by: .daemon)
+    var writer = MessageWriter()
+    writer.close(.statement)
+    send(writer.bytes.span)
+  }
+
+  /// Makes the server refuse a request at the client's present place in the pipeline, so that everything about the
+  /// error (skipping, rollback, order) is as it would be on a connection of the client's own.
+  func refuseStatement(because reason: String) {
+    replies.ledger.sent(.bind, by: .client)
+    var writer = MessageWriter()
+    writer.bind(statement: WireText(reason))
+    send(writer.bytes.span)
+  }
+
+  private func begin(_ work: OwnWork, _ requests: [Request], _ write: (inout MessageWriter) -> Void) {
+    self.work = work
+    ownError = nil
+    for request in requests { replies.ledger.sent(request, by: .daemon) }
+    var writer = MessageWriter()
+    write(&writer)
+    send(writer.bytes.span)
+  }
+
+  // MARK: Receiving
+
+  override func received(_ bytes: Span<UInt8>) {
+    if inbox.isEmpty {
+      let used = scan(bytes)
+      if used < bytes.count && socket != .none { inbox.append(bytes.extracting(used...), from: worker.loop.blocks) }
+    } else {
+      inbox.append(bytes, from: worker.loop.blocks)
+      let used = scan(inbox.bytes)
+      inbox.consume(used, to: worker.loop.blocks)
+    }
+  }
+
+  override func ended(_ end: StreamEnd) {
+    inbox.release(to: worker.loop.blocks)
+    worker.serverEnded(self, end)
+  }
+
+  /// The server has taken enough of what it was sent that the client may be read again.
+  override func drained() {
+    client?.adjustReceiving()
+  }
+
+  func resumeReceiving() {
+    guard isReceivingPaused else { return }
+    isReceivingPaused = false
+    worker.loop.setReceiving(true, on: socket)
+  }
+
+  /// Works through replies. Returns how many bytes have been used.
+  private func scan(_ bytes: Span<UInt8>) -> Int {
+    var cursor = 0
+    while true {
+      if case .closing = work { return bytes.count }
+      switch replies.next(bytes, &cursor) {
+      case .forward(let range): toClient(bytes.extracting(range))
+      case .ready(let range, let status): clientReady(bytes, range, status)
+      case .error(let range): clientError(bytes, range)
+      case .parameterStatus(let range, let origin):
+        noteParameter(bytes, range)
+        if origin == .client { toClient(bytes.extracting(range)) }
+      case .notification(let range):
+        if !pool.sharesConnections || isPinned { toClient(bytes.extracting(range)) }
+      case .ownError(let range):
+        ownError = ErrorFields(message: bytes, range)
+      case .ownReady(let status):
+        self.status = status
+        if replies.ledger.isEmpty { isDirty = false }
+        worker.ownWorkEnded(self, error: ownError)
+      case .unrequestedError(let range):
+        fatal = ErrorFields(message: bytes, range)
+      case .needMore: return cursor
+      case .violation(let type):
+        worker.protocolViolated(self, type)
+        return bytes.count
+      }
+    }
+  }
+
+  private func toClient(_ bytes: Span<UInt8>) {
+    guard let client, bytes.count > 0 else { return }
+    pool.telemetry.bytesSent.add(UInt64(bytes.count))
+    worker.loop.send(bytes, to: client.socket)
+    if worker.loop.isBacklogged(client.socket) && !isReceivingPaused {
+      isReceivingPaused = true
+      worker.loop.setReceiving(false, on: socket)
+    }
+  }
+
+  private func clientReady(_ bytes: Span<UInt8>, _ range: Range<Int>, _ status: Backend.TransactionStatus) {
+    self.status = status
+    if replies.ledger.isEmpty { isDirty = false }
+    if pool.settings.mode == .statement && status != .idle && client != nil {
+      let readyForQuery = MessageHeader.size + 1
+      toClient(bytes.extracting(range.lowerBound..<range.upperBound - readyForQuery))
+      sendQuery("ROLLBACK", for: .blockRollback)
+      return
+    }
+    toClient(bytes.extracting(range))
+    worker.requestEnded(self)
+  }
+
+  /// An error of the client's request is the client's. A FATAL one is about the connection, which is ours: it is kept
+  /// for the moment at which the connection ends.
+  private func clientError(_ bytes: Span<UInt8>, _ range: Range<Int>) {
+    let body = bytes.extracting(range.lowerBound + MessageHeader.size..<range.upperBound)
+    let severity = (try? ErrorFields.range(of: .severity, in: body)).flatMap { $0 }.map { WireText(body, $0).text }
+    if severity == "FATAL" || severity == "PANIC" {
+      fatal = try? ErrorFields(body: body)
+    } else {
+      toClient(bytes.extracting(range))
+    }
+  }
+
+  private func noteParameter(_ bytes: Span<UInt8>, _ range: Range<Int>) {
+    let body = bytes.extracting(range.lowerBound + MessageHeader.size..<range.upperBound)
+    guard let parameter = try? Backend.ParameterStatus(body: body) else { return }
+    settings = worker.settingsTable.settings(
+      settings, reporting: WireText(body, parameter.name).text, value: WireText(body, parameter.value))
+  }
+}
+
+extension ErrorFields {
+  /// The fields of a whole ErrorResponse message; nil where they cannot be read.
+  fileprivate init?(message bytes: Span<UInt8>, _ range: Range<Int>) {
+    let body = bytes.extracting(range.lowerBound + MessageHeader.size..<range.upperBound)
+    guard let fields = try? ErrorFields(body: body) else { return nil }
+    self = fields
+  }
+}

@@ -1,0 +1,588 @@
+import CLinux
+import Glibc
+import Pooling
+import PostgresWire
+import Reactor
+import Settings
+import Telemetry
+import Upstream
+
+/// A thread with its own event loop, its own clients, pools and server connections. It asks the pool machine what to do
+/// and carries out its effects; nothing here is shared with other threads but the mailbox and the telemetry.
+///
+/// A turn: the loop hands bytes to clients and server connections; what that sets free or demands goes to the pool
+/// machine; its effects are carried out at once, but they only set fields of other clients and put them into `runnable`.
+/// At the end of the turn those clients go on. So no handler runs inside another.
+final class Worker: EventLoopDelegate {
+  /// Requests that one client may send on a connection before others get their turn, while others wait.
+  static let requestsPerTurn = 64
+  /// Clients beyond `max_clients` that are let in as far as their error message.
+  private static let refusedClientsAtOnce = 200
+
+  let index: Int
+  let loop: EventLoop
+  let mailbox: Mailbox<WorkerMessage>
+  let environment: DataPlaneEnvironment
+
+  var settings: Settings
+  var pools = PoolSet()
+  var settingsTable = SessionSettingsTable()
+  private var poolByID: [PoolID: Pool] = [:]
+  private var poolByName: [PoolName: Pool] = [:]
+  private var limitByName: [LimitName: LimitID] = [:]
+  /// No longer in the settings; removed when the last connection and the last client are gone.
+  private var retiredPools: [Pool] = []
+  private var clients: [ClientSlot] = []
+  private var freeClientSlots: [UInt32] = []
+  private(set) var clientCount = 0
+  var servers: [ServerToken: Server] = [:]
+  var dials: [ServerToken: Dial] = [:]
+  private var runnable: [Client] = []
+  private var poolTimerAt = Int64.max
+  private(set) var isDraining = false
+  private var isStopping = false
+  private var random = RandomBytes()
+
+  /// 0 to 1,000, for jitter.
+  func randomPermille() -> UInt32 { random.next() % 1001 }
+
+  /// Clients can still get at this pool.
+  func isServed(_ pool: Pool) -> Bool { poolByName[PoolName(database: pool.database, user: pool.user)] === pool }
+
+  struct PoolName: Hashable {
+    var database: String
+    var user: String
+  }
+
+  private enum LimitName: Hashable {
+    case database(String)
+    case user(String)
+  }
+
+  private struct ClientSlot {
+    var generation: UInt32 = 0
+    var client: Client?
+  }
+
+  /// A server connection that is being opened.
+  struct Dial {
+    var pool: Pool
+    var ticket: DialTicket
+    var since: Int64
+  }
+
+  init(index: Int, mailbox: Mailbox<WorkerMessage>, settings: Settings, environment: DataPlaneEnvironment) {
+    self.index = index
+    self.mailbox = mailbox
+    self.settings = settings
+    self.environment = environment
+    loop = EventLoop()
+    loop.delegate = self
+    loop.watchMail(mailbox.descriptor)
+    for name in settings.databases.keys where name != "*" { openPoolsAhead(database: name) }
+  }
+
+  var time: MonotonicTime { MonotonicTime(nanoseconds: loop.now) }
+
+  func run(listeners: [Listener]) {
+    for listener in listeners { loop.listen(on: listener) }
+    loop.run()
+  }
+
+  // MARK: Pools
+
+  /// The pool for a client's database and user; nil where there is no such database.
+  func pool(database: String, user: String) -> Result<Pool, PoolFailure> {
+    guard let section = settings.database(named: database) else { return .failure(.unknownDatabase) }
+    let serverUser = section.upstream["user"] ?? user
+    let name = PoolName(database: database, user: serverUser)
+    if let pool = poolByName[name] { return .success(pool) }
+    let target: ConnectionTarget
+    do {
+      target = try Worker.target(section, database: database, user: serverUser)
+    } catch {
+      return .failure(.target(error.text))
+    }
+    let poolSettings = settings.pool(database: database, user: serverUser)
+    let id = pools.addPool(
+      PoolConfiguration(poolSettings), limits: limits(database: database, user: serverUser), now: time)
+    let pool = Pool(id: id, database: database, user: serverUser, target: target, settings: poolSettings)
+    poolByName[name] = pool
+    poolByID[id] = pool
+    carryOutEffects()
+    return .success(pool)
+  }
+
+  enum PoolFailure: Error {
+    case unknownDatabase
+    /// libpq refuses the connection string, in its words.
+    case target(String)
+  }
+
+  static func target(
+    _ section: DatabaseSettings, database: String, user: String
+  ) throws(Upstream.ConninfoError) -> ConnectionTarget {
+    var overrides: [(keyword: String, value: String)] = [("user", user)]
+    if section.upstream["dbname"] == nil { overrides.append(("dbname", database)) }
+    if section.upstream["fallback_application_name"] == nil {
+      overrides.append(("fallback_application_name", "lifeguard"))
+    }
+    return try ConnectionTarget(conninfo: section.upstream.text, overrides: overrides)
+  }
+
+  /// The limits above a pool. Those that are not set are there too, without a maximum, for a reload that sets them.
+  private func limits(database: String, user: String) -> [LimitID] {
+    [limit(.database(database)), limit(.user(user))]
+  }
+
+  private func maximum(_ name: LimitName, in settings: Settings) -> Int {
+    switch name {
+    case .database(let database): settings.database(named: database)?.maxConnections ?? .max
+    case .user(let user): settings.users[user]?.maxConnections ?? .max
+    }
+  }
+
+  private func limit(_ name: LimitName) -> LimitID {
+    if let known = limitByName[name] { return known }
+    let limit = pools.addLimit(maximum: maximum(name, in: settings))
+    limitByName[name] = limit
+    return limit
+  }
+
+  /// A database that keeps connections open ahead of demand, and whose upstream names its user, has its pool from the
+  /// start.
+  private func openPoolsAhead(database: String) {
+    guard let section = settings.database(named: database), let user = section.upstream["user"],
+      settings.pool(database: database, user: user).minSize > 0
+    else { return }
+    _ = pool(database: database, user: user)
+  }
+
+  var allPools: [Pool] { Array(poolByID.values) }
+
+  func hasWaiters(_ pool: Pool) -> Bool { pools.counts(pool.id).waiting > 0 }
+
+  /// Takes new settings. Pools that are still served get theirs; the others are retired.
+  private func apply(_ new: Settings) {
+    settings = new
+    for (name, limit) in limitByName { pools.setLimit(limit, maximum: maximum(name, in: new), now: time) }
+    for pool in allPools where isServed(pool) {
+      guard let section = new.database(named: pool.database),
+        (section.upstream["user"] ?? pool.user) == pool.user,
+        let target = try? Worker.target(section, database: pool.database, user: pool.user)
+      else {
+        poolByName[PoolName(database: pool.database, user: pool.user)] = nil
+        pools.retire(pool.id, now: time)
+        retiredPools.append(pool)
+        continue
+      }
+      pool.settings = new.pool(database: pool.database, user: pool.user)
+      pools.configure(pool.id, PoolConfiguration(pool.settings), now: time)
+      if pool.target != target {
+        pool.target = target
+        pools.reconnect(pool.id, now: time)
+      }
+    }
+    for name in new.databases.keys where name != "*" { openPoolsAhead(database: name) }
+    carryOutEffects()
+  }
+
+  // MARK: Effects
+
+  /// Carries out what the pool machine has decided. Other clients are only told; they go on at the end of the turn.
+  func carryOutEffects() {
+    while let effect = pools.nextEffect() {
+      switch effect {
+      case .dial(let server, let pool): dial(server, poolByID[pool]!)
+      case .assign(let client, let server): assign(client, server)
+      case .ping(let server): ping(server)
+      case .close(let server, let reason): close(server, reason)
+      case .fail(let client, let failure): fail(client, failure)
+      }
+    }
+  }
+
+  /// Has a client go on at the end of the turn.
+  func resume(_ client: Client) {
+    guard !client.isRunnable else { return }
+    client.isRunnable = true
+    runnable.append(client)
+  }
+
+  func turnEnding() {
+    carryOutEffects()
+    while !runnable.isEmpty {
+      var batch: [Client] = []
+      swap(&batch, &runnable)
+      for client in batch {
+        client.isRunnable = false
+        client.run()
+      }
+      carryOutEffects()
+    }
+    if let deadline = pools.nextDeadline, deadline.nanoseconds < poolTimerAt {
+      poolTimerAt = deadline.nanoseconds
+      loop.schedule(at: poolTimerAt, token: Timer.pools.token)
+    }
+    if !retiredPools.isEmpty { removeRetiredPools() }
+    if isStopping { stopWhenEmpty() }
+  }
+
+  // MARK: Checkout
+
+  /// A client's request needs a server connection.
+  func checkout(_ client: Client) {
+    guard let pool = servedPool(of: client) else { preconditionFailure("a checkout without a pool") }
+    client.isWaiting = true
+    client.waitingSince = loop.now
+    let identity = client.wanted?.identity ?? pool.base?.identity ?? 0
+    pools.checkout(client.token, from: pool.id, settings: identity, now: time)
+    carryOutEffects()
+  }
+
+  /// The client's pool; where that was retired and the settings have the database again, the new one.
+  private func servedPool(of client: Client) -> Pool? {
+    guard let pool = client.pool, !isServed(pool) else { return client.pool }
+    if case .success(let successor) = self.pool(database: client.database, user: client.user) {
+      pool.clients -= 1
+      successor.clients += 1
+      client.pool = successor
+    }
+    return client.pool
+  }
+
+  private func removeRetiredPools() {
+    retiredPools.removeAll { pool in
+      guard pool.clients == 0, pools.isEmpty(pool.id) else { return false }
+      pools.remove(pool.id)
+      poolByID[pool.id] = nil
+      return true
+    }
+  }
+
+  private func assign(_ token: ClientToken, _ serverToken: ServerToken) {
+    guard let client = client(token), let server = servers[serverToken] else {
+      preconditionFailure("assigned what is not there")
+    }
+    client.isWaiting = false
+    client.server = server
+    server.client = client
+    server.needsReset = !server.pool.sharesConnections
+    client.requests.attached()
+    let telemetry = server.pool.telemetry
+    telemetry.serverAssignmentCount.add()
+    telemetry.checkouts.add()
+    telemetry.wait.record(microseconds: UInt64(max(0, loop.now - client.waitingSince) / 1000))
+    client.requestSince = loop.now
+    client.transactionSince = loop.now
+    server.requestSince = loop.now
+    if client.phase == .login {
+      client.applyStartup()
+    } else if let wanted = client.wanted, wanted !== server.settings {
+      applySettings(wanted, for: client, on: server)
+    }
+    resume(client)
+  }
+
+  /// Makes the server session's settings the client's. Settings that the server has accepted before travel ahead of the
+  /// client's bytes in the same write; anything else is confirmed first.
+  private func applySettings(_ wanted: SessionSettings, for client: Client, on server: Server) {
+    let difference = server.settings.differences(to: wanted)
+    if !difference.facts.isEmpty {
+      client.send { writer in
+        for fact in difference.facts { writer.parameterStatus(name: WireText(fact.name), value: fact.value) }
+      }
+    }
+    guard !difference.changes.isEmpty else {
+      client.wanted = settingsTable.settings(reportedOf: server.settings, unreportedOf: wanted)
+      return
+    }
+    let isSure = difference.changes.allSatisfy { change in
+      switch change {
+      case .set(let setting): wanted.reported.contains(setting) && setting.name != "search_path"
+      case .reset: true
+      }
+    }
+    let telemetry = server.pool.telemetry
+    if isSure { telemetry.settingsApplied.add() } else { telemetry.settingsConfirmed.add() }
+    client.isApplying = !isSure
+    server.sendQuery(
+      difference.query(encoding: wanted["client_encoding"] ?? "UTF8"), for: .settings(wanted))
+  }
+
+  private func fail(_ token: ClientToken, _ failure: WaitFailure) {
+    guard let client = client(token), let pool = client.pool else { preconditionFailure("failed what is not there") }
+    client.isWaiting = false
+    let detail = pool.lastFailure?.text ?? "no connection could be opened"
+    switch failure {
+    case .timeout:
+      pool.telemetry.timeouts.add()
+      client.refusal = .timeout(pool)
+    case .outage:
+      pool.telemetry.timeouts.add()
+      client.refusal = .timeout(pool, detail: detail)
+    case .rejected:
+      client.refusal = .unavailable(
+        pool, code: pool.lastFailure?.code ?? .tooManyConnections, detail: detail)
+    case .retired: client.refusal = .retired(pool)
+    }
+    if client.phase == .login { client.loginRefused() } else { resume(client) }
+  }
+
+  // MARK: Requests
+
+  /// A request of a client got its ReadyForQuery.
+  func requestEnded(_ server: Server) {
+    let pool = server.pool
+    guard let client = server.client else { return }
+    let now = loop.now
+    let telemetry = pool.telemetry
+    telemetry.queryCount.add()
+    telemetry.query.record(microseconds: UInt64(max(0, now - client.requestSince) / 1000))
+    client.requestSince = now
+    if server.status == .idle {
+      telemetry.xactCount.add()
+      telemetry.transaction.record(microseconds: UInt64(max(0, now - client.transactionSince) / 1000))
+      client.transactionSince = now
+    }
+    guard server.replies.ledger.isEmpty else { return }
+    if server.status == .idle && client.wanted !== server.settings { client.wanted = server.settings }
+    if server.status == .idle && pool.sharesConnections && !client.requests.isInsideForwardedMessage {
+      if client.requests.pin == nil {
+        checkin(server, client)
+      } else if !server.isPinned {
+        setPinned(server, true)
+      }
+    }
+    if client.server != nil { client.requests.answered() }
+    if !client.inbox.isEmpty { resume(client) }
+  }
+
+  /// A client gives its server connection back, clean.
+  private func checkin(_ server: Server, _ client: Client) {
+    separate(server, client)
+    server.pool.telemetry.checkins.add()
+    if server.needsReset {
+      clean(server)
+    } else {
+      pools.checkin(server.token, settings: server.settings.identity, now: time)
+    }
+    carryOutEffects()
+  }
+
+  /// Takes a client and its server connection apart.
+  func separate(_ server: Server, _ client: Client) {
+    precondition(server.client === client && client.server === server, "not together")
+    server.client = nil
+    client.server = nil
+    client.isApplying = false
+    client.requests.detached()
+    if server.isPinned { setPinned(server, false) }
+    server.resumeReceiving()
+    client.adjustReceiving()
+  }
+
+  private func setPinned(_ server: Server, _ isPinned: Bool) {
+    server.isPinned = isPinned
+    if isPinned { server.needsReset = true }
+    server.pool.pinned += isPinned ? 1 : -1
+  }
+
+  // MARK: Clients
+
+  func accepted(_ descriptor: Int32, from peer: PeerAddress, on listener: Listener) {
+    guard clientCount < settings.server.maxClients + Worker.refusedClientsAtOnce else {
+      _ = Glibc.close(descriptor)
+      return
+    }
+    let index: UInt32
+    if let free = freeClientSlots.popLast() {
+      index = free
+    } else {
+      index = UInt32(clients.count)
+      clients.append(ClientSlot())
+    }
+    let token = ClientToken(index: index, generation: clients[Int(index)].generation)
+    let client = Client(worker: self, token: token, peer: peer)
+    client.cancelSecret = random.next()
+    clients[Int(index)].client = client
+    clientCount += 1
+    SocketOptions.apply(toClient: descriptor, isUnix: peer.host == "unix")
+    loop.adopt(descriptor, for: client, owned: true)
+    if let timeout = settings.server.clientLoginTimeout {
+      loop.schedule(at: loop.now + timeout.nanoseconds, token: Timer.login(token).token)
+    }
+  }
+
+  func acceptFailed(_ error: Int32, on listener: Listener) {
+    environment.log(
+      .acceptFailed(listener: listener.endpoint.description, error: unsafe String(cString: strerror(error))))
+  }
+
+  func client(_ token: ClientToken) -> Client? {
+    guard Int(token.index) < clients.count, clients[Int(token.index)].generation == token.generation else { return nil }
+    return clients[Int(token.index)].client
+  }
+
+  var allClients: [Client] { clients.compactMap(\.client) }
+
+  /// A CancelRequest: what waits is taken out of the queue, what runs is cancelled on the server. Anything else, and a
+  /// wrong secret, means nothing.
+  private func cancelRequested(_ key: CancelKey) {
+    let index = CancelKeyLayout.slot(of: key.processID)
+    guard index < clients.count, let client = clients[index].client, client.cancelSecret == key.secret else { return }
+    if client.isWaiting, client.phase == .serving, let pool = client.pool {
+      client.isWaiting = false
+      pools.abandon(client.token, now: time)
+      client.refusal = .cancelled(pool)
+      resume(client)
+    } else if let server = client.server, !server.replies.ledger.isEmpty {
+      cancel(server)
+    }
+    carryOutEffects()
+  }
+
+  /// The client has closed its connection or said goodbye.
+  func clientGone(_ client: Client, _ end: StreamEnd) {
+    closeClient(client, reason: end.text)
+  }
+
+  /// Ends a client: its socket is closed once output has left, its place in the queue is given up, its server connection
+  /// is cleaned.
+  func closeClient(_ client: Client, reason: String) {
+    guard client.phase != .closed else { return }
+    let wasInside = client.requests.isInsideForwardedMessage
+    client.phase = .closed
+    loop.closeAfterOutput(client)
+    if client.isWaiting {
+      client.isWaiting = false
+      pools.abandon(client.token, now: time)
+    }
+    if let server = client.server {
+      separate(server, client)
+      if wasInside {
+        abandonServer(server, reason: .unfit)
+      } else {
+        clean(server)
+      }
+    }
+    if let pool = client.pool {
+      pool.clients -= 1
+      environment.log(
+        .clientClosed(
+          pool: pool.label, peer: client.peer, reason: reason, seconds: Double(loop.now - client.connectedAt) / 1e9))
+    }
+    let index = Int(client.token.index)
+    clients[index].client = nil
+    clients[index].generation &+= 1
+    freeClientSlots.append(client.token.index)
+    clientCount -= 1
+    carryOutEffects()
+  }
+
+  private func closeIfIdle(_ client: Client) {
+    guard client.isIdle || client.phase == .startup else { return }
+    client.close(
+      with: ErrorFields(.fatal, .adminShutdown, "terminating connection due to administrator command"))
+  }
+
+  // MARK: Mail and timers
+
+  func mailArrived() {
+    for message in mailbox.drain() {
+      switch message {
+      case .dialed(let server, let outcome): dialed(server, outcome)
+      case .cancelSent(let server, let outcome): cancelSent(server, outcome)
+      case .apply(let settings): apply(settings)
+      case .cancelRequested(let key): cancelRequested(key)
+      case .consoleReply(let token, let reply): client(token)?.consoleReplied(reply)
+      case .snapshot(let detail, let reply): reply(snapshot(detail))
+      case .drain: drain()
+      case .stop: stop()
+      }
+    }
+  }
+
+  func timerFired(_ token: UInt64) {
+    switch Timer(token: token) {
+    case .pools:
+      poolTimerAt = .max
+      pools.advance(to: time)
+      carryOutEffects()
+    case .login(let token):
+      if let client = client(token), client.phase == .startup || client.phase == .login {
+        client.close(with: ErrorFields(.fatal, .adminShutdown, "login timed out (client_login_timeout)"))
+      }
+    case .server(let token):
+      if let server = servers[token], server.deadline <= loop.now { serverTimedOut(server) }
+    }
+  }
+
+  // MARK: Stopping
+
+  /// Lets nobody in, closes idle clients now and the others as they become idle.
+  private func drain() {
+    isDraining = true
+    loop.stopListening()
+    isStopping = true
+  }
+
+  /// Closes everything now.
+  private func stop() {
+    isDraining = true
+    isStopping = true
+    loop.stopListening()
+    for client in allClients {
+      client.close(
+        with: ErrorFields(.fatal, .adminShutdown, "terminating connection due to administrator command"))
+    }
+    carryOutEffects()
+  }
+
+  /// Closes clients that have become idle. When the last one is gone, server connections are closed, and the loop ends
+  /// when their ends have been seen.
+  private func stopWhenEmpty() {
+    for client in allClients { closeIfIdle(client) }
+    carryOutEffects()
+    guard clientCount == 0 else { return }
+    for dial in dials.values { dial.ticket.cancel() }
+    for server in Array(servers.values) {
+      if case .closing = server.work { continue }
+      if server.isClean { abandonServer(server, reason: .unfit) }
+    }
+    carryOutEffects()
+    if servers.isEmpty && dials.isEmpty { loop.stop() }
+  }
+
+}
+
+/// What a timer is for, as the loop's 64-bit token: four bits of kind, then generation and index of what it is about.
+enum Timer {
+  case pools
+  case login(ClientToken)
+  case server(ServerToken)
+
+  private static let generationMask: UInt32 = 0x07ff_ffff
+
+  var token: UInt64 {
+    switch self {
+    case .pools: 0
+    case .login(let client): Timer.pack(1, client.index, client.generation)
+    case .server(let server): Timer.pack(2, server.index, server.generation)
+    }
+  }
+
+  init(token: UInt64) {
+    let index = UInt32(truncatingIfNeeded: token)
+    let generation = UInt32(truncatingIfNeeded: token >> 32) & Timer.generationMask
+    switch token >> 59 {
+    case 1: self = .login(ClientToken(index: index, generation: generation))
+    case 2: self = .server(ServerToken(index: index, generation: generation))
+    default: self = .pools
+    }
+  }
+
+  private static func pack(_ kind: UInt64, _ index: UInt32, _ generation: UInt32) -> UInt64 {
+    kind << 59 | UInt64(generation & generationMask) << 32 | UInt64(index)
+  }
+}

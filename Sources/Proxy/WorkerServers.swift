@@ -1,0 +1,364 @@
+import Glibc
+import Pooling
+import PostgresWire
+import Reactor
+import Settings
+import Telemetry
+import Upstream
+
+/// Server connections: opened, proven, cleaned, cancelled and closed.
+extension Worker {
+  // MARK: Opening
+
+  /// Has libpq open a connection on a dialer thread.
+  func dial(_ token: ServerToken, _ pool: Pool) {
+    let ticket = environment.dialers.dial(
+      pool.target, deadline: loop.now + pool.settings.connectTimeout.nanoseconds
+    ) { [mailbox] outcome in mailbox.post(.dialed(token, outcome)) }
+    dials[token] = Dial(pool: pool, ticket: ticket, since: loop.now)
+  }
+
+  func dialed(_ token: ServerToken, _ outcome: Result<ServerLink, DialFailure>) {
+    guard let dial = dials.removeValue(forKey: token) else { preconditionFailure("a dial that nobody asked for") }
+    let pool = dial.pool
+    switch outcome {
+    case .success(let link):
+      pool.telemetry.connect.record(microseconds: UInt64(max(0, loop.now - dial.since) / 1000))
+      let reported = link.parameters.map { SessionSetting(name: $0.name, value: WireText($0.value)) }
+      let server = Server(
+        worker: self, token: token, pool: pool, link: link, settings: settingsTable.settings(reported: reported))
+      servers[token] = server
+      loop.adopt(link.descriptor, for: server, owned: false)
+      server.sendSync(for: .handOver)
+      setDeadline(server, pool.settings.connectTimeout)
+    case .failure(let failure):
+      dialFailed(
+        token, pool,
+        ConnectFailure(
+          verdict: DialVerdict(failure.kind), code: failure.sqlState.flatMap { SQLState($0) }, text: failure.text))
+    }
+    carryOutEffects()
+  }
+
+  private func dialFailed(_ token: ServerToken, _ pool: Pool, _ failure: ConnectFailure) {
+    pool.lastFailure = failure
+    pool.telemetry.connectFailures.add()
+    environment.log(.connectFailed(pool: pool.label, text: failure.text))
+    pools.dialFailed(token, failure.verdict, retryJitterPermille: randomPermille(), now: time)
+  }
+
+  private func opened(_ server: Server) {
+    let pool = server.pool
+    server.work = .none
+    server.deadline = .max
+    pool.telemetry.connects.add()
+    pool.lastFailure = nil
+    pool.opened(with: server.settings)
+    environment.log(
+      .serverOpened(pool: pool.label, host: server.link.host.label, processID: server.link.processID))
+    pools.dialed(server.token, settings: server.settings.identity, recycleJitterPermille: randomPermille(), now: time)
+  }
+
+  // MARK: The daemon's own requests
+
+  func ping(_ token: ServerToken) {
+    guard let server = servers[token] else { preconditionFailure("pinged what is not there") }
+    server.requestSince = loop.now
+    server.sendSync(for: .ping)
+    setDeadline(server, server.pool.settings.prePingTimeout)
+  }
+
+  /// A request of the daemon's got its ReadyForQuery.
+  func ownWorkEnded(_ server: Server, error: ErrorFields?) {
+    let isOver = server.replies.ledger.isEmpty
+    switch server.work {
+    case .none, .closing: break
+    case .handOver:
+      guard server.status == .idle, isOver else { return abandonServer(server, reason: .unfit) }
+      opened(server)
+    case .ping:
+      guard server.status == .idle, isOver else { return abandonServer(server, reason: .unfit) }
+      server.work = .none
+      server.deadline = .max
+      server.pool.telemetry.ping.record(microseconds: UInt64(max(0, loop.now - server.requestSince) / 1000))
+      server.pool.telemetry.pingsOK.add()
+      pools.pinged(server.token, ok: true, now: time)
+    case .settings(let wanted): settingsApplied(wanted, server, error)
+    case .blockRollback: blockRolledBack(server)
+    case .cancelBeforeCleanup: break
+    case .cleanup(let attempt):
+      guard isOver else { return }
+      if server.status == .idle {
+        reset(server)
+      } else if attempt < 3 {
+        server.sendRollback(attempt: attempt + 1)
+      } else {
+        abandonServer(server, reason: .unfit)
+      }
+    case .reset:
+      guard error == nil, server.status == .idle, isOver else { return abandonServer(server, reason: .unfit) }
+      server.settings = settingsTable.settings(reported: server.settings.reported)
+      settled(server)
+    }
+    carryOutEffects()
+  }
+
+  private func settingsApplied(_ wanted: SessionSettings, _ server: Server, _ error: ErrorFields?) {
+    server.work = .none
+    if error == nil {
+      server.settings = settingsTable.settings(reportedOf: server.settings, unreportedOf: wanted)
+    }
+    guard let client = server.client else { return error == nil ? () : abandonServer(server, reason: .unfit) }
+    let wasWaiting = client.isApplying
+    client.isApplying = false
+    if client.phase == .login { return client.startupApplied(server, error) }
+    guard let error else {
+      if wasWaiting { resume(client) }
+      return
+    }
+    environment.log(.settingsRefused(pool: server.pool.label, text: error.message.text))
+    guard wasWaiting else {
+      // The client's requests were behind settings that the server had always taken. What they did was done with other
+      // settings than the client's: the connection must not go on as if nothing had happened.
+      client.close(with: error.with(severity: .fatal))
+      return
+    }
+    client.refusal = Refusal(error)
+    giveBack(server, client)
+    resume(client)
+  }
+
+  /// Gives a connection back on which nothing of the client's has been sent.
+  func giveBack(_ server: Server, _ client: Client) {
+    separate(server, client)
+    pools.checkin(server.token, settings: server.settings.identity, now: time)
+  }
+
+  private func blockRolledBack(_ server: Server) {
+    guard server.status == .idle else { return abandonServer(server, reason: .unfit) }
+    server.work = .none
+    if let client = server.client {
+      client.send {
+        $0.errorResponse(Refusal.blockInStatementMode(server.pool).fields(severity: .error))
+        $0.readyForQuery(.idle)
+      }
+    }
+    requestEnded(server)
+  }
+
+  // MARK: Cleaning
+
+  /// Cleans a connection whose client is gone: a running query is cancelled, what is open is rolled back, a session is
+  /// reset. Then the connection is the pool's again.
+  func clean(_ server: Server) {
+    pools.settle(server.token)
+    setDeadline(server, server.pool.settings.cancelTimeout)
+    server.resumeReceiving()
+    if server.isClean {
+      reset(server)
+    } else if server.replies.ledger.isEmpty {
+      server.sendRollback(attempt: 1)
+    } else {
+      server.work = .cancelBeforeCleanup
+      cancel(server)
+    }
+  }
+
+  private func reset(_ server: Server) {
+    let query = server.pool.settings.resetQuery
+    if server.needsReset && !query.isEmpty {
+      server.sendQuery(WireText(query), for: .reset)
+    } else {
+      settled(server)
+    }
+  }
+
+  private func settled(_ server: Server) {
+    server.work = .none
+    server.needsReset = false
+    server.deadline = .max
+    pools.settled(server.token, settings: server.settings.identity, now: time)
+  }
+
+  // MARK: Cancelling
+
+  /// Sends a cancel request for what runs on the connection. The connection goes to nobody until that is over.
+  func cancel(_ server: Server) {
+    guard !server.isCancelling else { return }
+    server.isCancelling = true
+    server.pool.telemetry.cancels.add()
+    pools.hold(server.token)
+    let token = server.token
+    setDeadline(server, server.pool.settings.cancelTimeout)
+    environment.cancellers.cancel(server.link.cancelHandle) { [mailbox] outcome in
+      mailbox.post(.cancelSent(token, outcome))
+    }
+  }
+
+  func cancelSent(_ token: ServerToken, _ outcome: CancelOutcome) {
+    guard let server = servers[token] else { return }
+    server.isCancelling = false
+    if case .closing = server.work { return }
+    if case .failed(let text) = outcome { environment.log(.cancelFailed(pool: server.pool.label, text: text)) }
+    pools.unhold(token, now: time)
+    if case .cancelBeforeCleanup = server.work {
+      setDeadline(server, server.pool.settings.cancelTimeout)
+      server.sendRollback(attempt: 1)
+    } else {
+      server.deadline = .max
+    }
+    carryOutEffects()
+  }
+
+  // MARK: Closing
+
+  /// Carries out the pool's wish to close a connection: Terminate, then the server's EOF is awaited.
+  func close(_ token: ServerToken, _ reason: CloseReason) {
+    guard let server = servers[token] else {
+      // It was still being opened: the dial is called off, and reports its failure.
+      dials[token]?.ticket.cancel()
+      return
+    }
+    switch reason {
+    case .recycled: server.pool.telemetry.recycles.add()
+    case .overflow: server.pool.telemetry.overflowCloses.add()
+    default: server.pool.telemetry.invalidations.add()
+    }
+    environment.log(
+      .serverClosed(pool: server.pool.label, processID: server.link.processID, reason: "\(reason)"))
+    terminate(server)
+  }
+
+  /// Takes a connection from the pool for good. A client that has it is told so.
+  func abandonServer(
+    _ server: Server, reason: CloseReason, detail: String = "the connection could not be used any more"
+  ) {
+    takeFromClient(server, detail: detail)
+    if case .handOver = server.work {
+      dropServer(server)
+      dialFailed(
+        server.token, server.pool,
+        ConnectFailure(verdict: .unreachable, text: "the server did not answer as PostgreSQL does after the login"))
+      return
+    }
+    pools.discard(server.token, reason, now: time)
+    carryOutEffects()
+  }
+
+  /// Takes a connection that is lost from the client that has it.
+  private func takeFromClient(_ server: Server, detail: String) {
+    guard let client = server.client else { return }
+    let loss = ConnectionLoss(server, client, detail: detail)
+    separate(server, client)
+    client.serverLost(loss)
+  }
+
+  private func terminate(_ server: Server) {
+    if !server.replies.ledger.isEmpty && !server.isCancelling {
+      environment.cancellers.cancel(server.link.cancelHandle) { _ in }
+    }
+    server.work = .closing
+    server.resumeReceiving()
+    var writer = MessageWriter()
+    writer.terminate()
+    loop.send(writer.bytes.span, to: server.socket)
+    setDeadline(server, server.pool.settings.closeTimeout)
+  }
+
+  /// Forgets a connection; libpq closes the socket.
+  private func dropServer(_ server: Server) {
+    loop.close(server)
+    server.link.finish()
+    servers[server.token] = nil
+  }
+
+  /// The server has closed the connection.
+  func serverEnded(_ server: Server, _ end: StreamEnd) {
+    let pool = server.pool
+    let detail = server.fatal?.message.text ?? end.text
+    switch server.work {
+    case .closing:
+      dropServer(server)
+      pools.closed(server.token, now: time)
+    case .handOver:
+      dropServer(server)
+      dialFailed(
+        server.token, pool, ConnectFailure(verdict: .unreachable, text: "the server closed the connection: \(detail)"))
+    case .none, .ping, .settings, .blockRollback, .cancelBeforeCleanup, .cleanup, .reset:
+      environment.log(.serverLost(pool: pool.label, processID: server.link.processID, reason: detail))
+      if case .ping = server.work { pool.telemetry.pingsFailed.add() }
+      pool.telemetry.invalidations.add()
+      takeFromClient(server, detail: detail)
+      dropServer(server)
+      pools.lost(server.token, LossKind(server.fatal?.code), now: time)
+    }
+    carryOutEffects()
+  }
+
+  /// The server has sent what nobody asked for: no byte of it can be trusted.
+  func protocolViolated(_ server: Server, _ type: UInt8) {
+    environment.log(.protocolViolated(pool: server.pool.label, processID: server.link.processID, type: type))
+    abandonServer(
+      server, reason: .protocolViolation, detail: "the server sent a message that no request asked for")
+  }
+
+  /// What the connection was doing has taken too long.
+  func serverTimedOut(_ server: Server) {
+    server.deadline = .max
+    switch server.work {
+    case .closing:
+      dropServer(server)
+      pools.closed(server.token, now: time)
+    case .ping:
+      server.pool.telemetry.pingsTimedOut.add()
+      pools.pinged(server.token, ok: false, now: time)
+    case .handOver, .cancelBeforeCleanup, .cleanup, .reset: abandonServer(server, reason: .unfit)
+    case .none, .settings, .blockRollback:
+      // A cancel request has not been taken in time: the connection is closed instead, which ends the query too.
+      guard server.isCancelling else { return }
+      abandonServer(server, reason: .unfit, detail: "a cancel request was not answered in time")
+    }
+    carryOutEffects()
+  }
+
+  private func setDeadline(_ server: Server, _ timeout: Duration) {
+    server.deadline = loop.now + timeout.nanoseconds
+    loop.schedule(at: server.deadline, token: Timer.server(server.token).token)
+  }
+}
+
+extension DialVerdict {
+  /// What a failure to connect means to the pool.
+  fileprivate init(_ kind: DialFailureKind) {
+    switch kind {
+    case .unreachable, .timeout, .startingUp, .wrongRole, .cancelled, .other: self = .unreachable
+    case .authentication, .unknownDatabase, .insufficientPrivilege, .tlsUnsupported: self = .rejected
+    case .tooManyConnections: self = .exhausted
+    }
+  }
+}
+
+extension LossKind {
+  /// What the server's last error says about the other connections.
+  fileprivate init(_ code: SQLState?) {
+    switch code {
+    case .some(.crashShutdown): self = .crashed
+    case .some(.cannotConnectNow): self = .cannotConnectNow
+    case .some(.adminShutdown), .some(.idleSessionTimeout), .some(.idleInTransactionSessionTimeout): self = .terminated
+    default: self = .eof
+    }
+  }
+}
+
+extension Refusal {
+  /// The server's own error.
+  init(_ fields: ErrorFields) {
+    self.init(
+      code: fields.code ?? .internalError, message: fields.message, detail: fields[.detail], hint: fields[.hint])
+  }
+}
+
+extension ErrorFields {
+  /// The same error with another severity.
+  func with(severity: Severity) -> ErrorFields { Refusal(self).fields(severity: severity) }
+}

@@ -1,0 +1,110 @@
+import Admin
+import ArgumentParser
+import CSystemd
+import Glibc
+import Logging
+import Proxy
+import Settings
+import StatusServer
+
+/// `lifeguard serve`: the daemon, in the foreground.
+struct Serve: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Run the daemon in the foreground.",
+    discussion: """
+      SIGHUP reloads the settings file. SIGTERM and SIGINT let nobody in and wait for running transactions, up to \
+      shutdown_timeout; a second one stops at once.
+      """)
+
+  @OptionGroup var source: SettingsSource
+
+  func run() async throws {
+    let settings: Settings
+    do {
+      settings = try source.load()
+    } catch {
+      for problem in error.problems { StandardError.write("\(problem)") }
+      throw ExitCode.failure
+    }
+    let level = Logger.Level(rawValue: settings.log.level.rawValue) ?? .info
+    let logger = Logger(label: "lifeguard") { _ in TextLogHandler(logLevel: level) }
+    for warning in settings.warnings { logger.warning("\(warning)") }
+    let refused = DataPlane.refusedUpstreams(settings)
+    for (database, reason) in refused { logger.error("[databases.\(database)] upstream: \(reason)") }
+    if !refused.isEmpty { throw ExitCode.failure }
+    Descriptors.check(settings, limit: Descriptors.raiseLimit(), logger: logger)
+
+    let signals = Signals()
+    let daemon = Daemon(settings: settings, logger: logger)
+    let log = LogWriter(logger: logger, logsConnections: settings.log.connections)
+    let logging = Task { await log.run() }
+    let dataPlane: DataPlane
+    do {
+      dataPlane = try DataPlane(
+        settings: settings, version: "\(Lifeguard.version) (Lifeguard)",
+        console: { text, user, reply in daemon.console(text, user: user, reply: reply) }, log: log.sink)
+    } catch {
+      logger.critical("\(error) ([server] listen)")
+      throw ExitCode.failure
+    }
+    daemon.started(dataPlane)
+    var status: StatusServer?
+    if let address = settings.http.listen {
+      do {
+        status = try await StatusServer.start(listen: address, source: daemon)
+      } catch {
+        logger.critical("\(error)")
+        dataPlane.stop()
+        await dataPlane.finish()
+        throw ExitCode.failure
+      }
+    }
+    logger.notice(
+      "ready",
+      metadata: [
+        "version": "\(Lifeguard.version)", "event_loop": "epoll",
+        "listen": "\(settings.server.listen.map(\.description).joined(separator: ", "))",
+        "http": "\(settings.http.listen?.description ?? "off")",
+      ])
+    unsafe sd_notify(0, "READY=1")
+
+    await handle(signals, daemon, dataPlane, logger)
+    await status?.stop()
+    logger.notice("stopped")
+    log.finish()
+    await logging.value
+  }
+
+  /// Serves until the daemon has been told to stop and has done so.
+  private func handle(_ signals: Signals, _ daemon: Daemon, _ dataPlane: DataPlane, _ logger: Logger) async {
+    await withTaskGroup(of: Void.self) { group in
+      group.addTask {
+        while (try? await Task.sleep(for: StatsPeriods.length)) != nil { await daemon.recordStats() }
+      }
+      group.addTask { [source] in
+        for await signal in signals.stream {
+          switch signal {
+          case .reload: daemon.reload(from: source)
+          case .terminate where daemon.isDraining:
+            logger.notice("second signal: stopping at once")
+            dataPlane.stop()
+          case .terminate:
+            logger.notice("stopping: waiting for running transactions")
+            unsafe sd_notify(0, "STOPPING=1")
+            daemon.beginDraining()
+            dataPlane.drain()
+            if let timeout = daemon.settings.server.shutdownTimeout {
+              Task {
+                try await Task.sleep(for: timeout)
+                logger.warning("shutdown_timeout has passed: closing the remaining clients")
+                dataPlane.stop()
+              }
+            }
+          }
+        }
+      }
+      await dataPlane.finish()
+      group.cancelAll()
+    }
+  }
+}
