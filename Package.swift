@@ -10,6 +10,12 @@ let strict: [SwiftSetting] = [
   .enableExperimentalFeature("Lifetimes"),
 ]
 
+/// For the targets whose objects change on every event. Debug builds, which all unit tests and simulations are run with
+/// too, check at run time that no object is changed from two places at once; release builds rely on that
+/// (docs/decisions/0003-exclusivity-checks.md).
+let hot: [SwiftSetting] =
+  strict + [.unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release))]
+
 let collections: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
 
 let package = Package(
@@ -35,14 +41,14 @@ let package = Package(
     .target(name: "Telemetry", swiftSettings: strict),
 
     // The kernel, libpq, and what joins them.
-    .target(name: "Reactor", dependencies: ["CLinux", collections], swiftSettings: strict),
+    .target(name: "Reactor", dependencies: ["CLinux"], swiftSettings: hot),
     .target(name: "Upstream", dependencies: ["CLibpq", "CLinux"], swiftSettings: strict),
     .target(
       name: "Proxy",
       dependencies: [
         "PostgresWire", "Pooling", "Settings", "Telemetry", "Reactor", "Upstream", "CLinux", collections,
       ],
-      swiftSettings: strict),
+      swiftSettings: hot),
 
     // The control plane.
     .target(name: "Admin", dependencies: ["Telemetry"], swiftSettings: strict),

@@ -31,7 +31,9 @@ public enum Request: UInt8, Sendable {
 /// - After an error in the extended protocol the server skips everything up to the next Sync. The entries up to there
 ///   are dropped; where no Sync has been sent yet, `isSkipping` holds and requests sent meanwhile get no entry.
 /// - While COPY IN runs (`isCopyIn`) the server swallows Sync and Flush: Syncs that were sent after the COPY began but
-///   before its CopyDone or CopyFail get no reply.
+///   before its CopyDone or CopyFail get no reply. But a COPY may fail before the server has read them (a view cannot
+///   be copied into, which it says after CopyInResponse), and then they are answered: only later replies tell
+///   (`isInDoubt`).
 /// - CopyDone and CopyFail outside of COPY IN are ignored by the server: their entries expect nothing.
 public struct Ledger: Sendable {
   /// What a reply means.
@@ -54,18 +56,31 @@ public struct Ledger: Sendable {
   public private(set) var isSkipping = false
   /// Whose error made the server skip.
   private var skipOrigin = Origin.client
+  /// Syncs sent into the COPY IN of the oldest entry.
+  private var swallowedSyncs = 0
+  /// The oldest entry has had its error and waits for ReadyForQuery.
+  private var hasFailed = false
+  /// Syncs sent into a COPY IN that failed: each may have been swallowed, or be answered yet. They are a client's, as
+  /// the daemon sends none into a COPY.
+  private var doubtfulSyncs = 0
 
   public init() {}
 
-  /// No reply is owed and the server is not skipping.
-  public var isEmpty: Bool { entries.isEmpty && !isSkipping }
+  /// No reply is owed, none may come, and the server is not skipping.
+  public var isEmpty: Bool { entries.isEmpty && !isSkipping && doubtfulSyncs == 0 }
+  /// Every reply that is certain has come, but there may be another ReadyForQuery. Any further request but a Sync
+  /// settles that with its first reply.
+  public var isInDoubt: Bool { entries.isEmpty && !isSkipping && doubtfulSyncs > 0 }
   /// Requests that still owe a reply.
   public var count: Int { entries.count }
   /// Who is owed the next reply; nil when none is owed.
   public var owner: Origin? {
-    if let first = entries.first, first.request != .copyEnd { return first.origin }
-    return entries.first { $0.request != .copyEnd }?.origin ?? (isSkipping ? skipOrigin : nil)
+    if let first = entries.first { return first.origin }
+    if isSkipping { return skipOrigin }
+    return doubtfulSyncs > 0 ? .client : nil
   }
+  /// Who is owed a ReadyForQuery that comes next; differs from `owner` only where a Sync is in doubt.
+  public var readyOwner: Origin? { expectsDoubtfulReady ? .client : owner }
   /// Queries, function calls and Syncs whose ReadyForQuery is still owed to the client.
   public var clientReadiesOwed: Int {
     entries.reduce(into: 0) { count, entry in
@@ -78,11 +93,8 @@ public struct Ledger: Sendable {
   /// The client has begun a cycle of the extended protocol whose Sync has not been sent yet.
   public var isInsideCycle: Bool {
     if isSkipping { return true }
-    guard let last = entries.last else { return false }
-    return switch last.request {
-    case .sync, .query, .functionCall: false
-    case .parse, .bind, .describeStatement, .describePortal, .execute, .close, .copyEnd: true
-    }
+    guard let last = entries.last(where: { $0.request != .copyEnd }) else { return false }
+    return Ledger.isExtended(last.request)
   }
   /// CopyDone, CopyFail or CopyData can mean something to the server: COPY IN runs, or a request that may start it is
   /// under way.
@@ -95,6 +107,7 @@ public struct Ledger: Sendable {
       isSkipping = false
     } else if isCopyIn {
       if request == .copyEnd { isCopyIn = false }
+      if request == .sync { swallowedSyncs += 1 }
       if request == .copyEnd || request == .sync { return }
     } else if request == .copyEnd && entries.isEmpty {
       return
@@ -105,16 +118,49 @@ public struct Ledger: Sendable {
   /// A reply has come, by its type byte. NoticeResponse, ParameterStatus and NotificationResponse are asynchronous and
   /// are not asked about here.
   public mutating func replied(_ type: BackendType) -> Verdict {
-    while let first = entries.first, first.request == .copyEnd { entries.removeFirst() }
+    if type == .readyForQuery && expectsDoubtfulReady {
+      doubtfulSyncs -= 1
+      isSkipping = false
+      return .expected(.client)
+    }
     guard let first = entries.first else { return .violation }
     guard let outcome = Ledger.outcome(of: type, for: first.request) else { return .violation }
     switch outcome {
-    case .more: break
-    case .last: entries.removeFirst()
-    case .copyIn: beginCopyIn()
+    case .more:
+      settleSyncs()
+    case .last:
+      if type != .readyForQuery { settleSyncs() }
+      removeOldest()
+    case .copyIn:
+      settleSyncs()
+      beginCopyIn()
     case .error: failed(first)
     }
     return .expected(first.origin)
+  }
+
+  /// ReadyForQuery would be that of a Sync in doubt, not the oldest entry's: there is none, or it has had no other
+  /// reply yet. A Sync of the client's gets the first one that comes, and the doubt is left for later; one of the
+  /// daemon's gets the last, so that it never vouches for a connection on which another is still to come.
+  private var expectsDoubtfulReady: Bool {
+    guard doubtfulSyncs > 0 else { return false }
+    guard let first = entries.first else { return true }
+    return first.request == .sync ? first.origin == .daemon : !hasFailed
+  }
+
+  /// A reply other than ReadyForQuery came: the Syncs before its request are behind us, answered or swallowed.
+  private mutating func settleSyncs() {
+    swallowedSyncs = 0
+    doubtfulSyncs = 0
+  }
+
+  /// The oldest request has had its last reply. A CopyDone or CopyFail that its COPY did not take has been ignored.
+  private mutating func removeOldest() {
+    entries.removeFirst()
+    while let next = entries.first, next.request == .copyEnd { entries.removeFirst() }
+    doubtfulSyncs += swallowedSyncs
+    swallowedSyncs = 0
+    hasFailed = false
   }
 
   private enum Outcome {
@@ -156,7 +202,9 @@ public struct Ledger: Sendable {
     var index = 1
     while index < entries.count {
       switch entries[index].request {
-      case .sync: entries.remove(at: index)
+      case .sync:
+        entries.remove(at: index)
+        swallowedSyncs += 1
       case .copyEnd:
         entries.remove(at: index)
         isCopyIn = false
@@ -169,15 +217,26 @@ public struct Ledger: Sendable {
   /// The oldest request failed. A query, function call or Sync is still followed by its ReadyForQuery.
   private mutating func failed(_ entry: Entry) {
     isCopyIn = false
-    switch entry.request {
-    case .query, .functionCall, .sync, .copyEnd: return
-    case .parse, .bind, .describeStatement, .describePortal, .execute, .close: break
+    guard Ledger.isExtended(entry.request) else {
+      hasFailed = true
+      doubtfulSyncs = 0
+      return
     }
+    doubtfulSyncs = swallowedSyncs
+    swallowedSyncs = 0
     while let next = entries.first {
       if next.request == .sync { return }
       entries.removeFirst()
     }
     isSkipping = true
     skipOrigin = entry.origin
+  }
+
+  /// A message of the extended protocol that an error makes the server skip, unlike a Sync.
+  private static func isExtended(_ request: Request) -> Bool {
+    switch request {
+    case .parse, .bind, .describeStatement, .describePortal, .execute, .close: true
+    case .sync, .query, .functionCall, .copyEnd: false
+    }
   }
 }

@@ -23,6 +23,9 @@ public struct PoolCounts: Equatable, Sendable {
   /// No connection is lent until the pool is resumed.
   public var isPaused = false
 
+  /// An empty pool.
+  public init() {}
+
   /// All connections that count against the bound.
   public var open: Int { dialing + idle + testing + active + settling + closing }
 }

@@ -239,6 +239,9 @@ public struct PoolSet: ~Copyable {
   /// Whether the client is in a queue.
   public func isWaiting(_ client: ClientToken) -> Bool { waiters.pool(of: client) != nil }
 
+  /// Whether somebody waits for a connection of the pool.
+  public func hasWaiters(_ id: PoolID) -> Bool { !pools[slot(id)].queue.isEmpty }
+
   /// The pool at a glance.
   public func counts(_ id: PoolID) -> PoolCounts {
     let index = slot(id)

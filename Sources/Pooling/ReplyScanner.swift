@@ -7,8 +7,8 @@ public import PostgresWire
 /// say something to the pool (ReadyForQuery, ParameterStatus, ErrorResponse, the replies to the daemon's own requests)
 /// are reported one by one.
 public struct ReplyScanner: Sendable {
-  /// Replies that the pool must read are waited for whole up to this many bytes of body; longer ErrorResponses are
-  /// passed on unread.
+  /// Replies that the pool must read are waited for whole up to this many bytes of body. Longer ErrorResponses for the
+  /// client are passed on unread; one for the daemon is a violation.
   static let examinedLimit = 64 * 1024
 
   public enum Step: Equatable, Sendable {
@@ -26,7 +26,8 @@ public struct ReplyScanner: Sendable {
     case ownError(Range<Int>)
     /// A request of the daemon's is over.
     case ownReady(Backend.TransactionStatus)
-    /// A FATAL error (whole message) that belongs to no request: the server is about to close.
+    /// A FATAL error (whole message) that belongs to no request, also one that comes while the server skips to a Sync:
+    /// the server is about to close.
     case unrequestedError(Range<Int>)
     /// All that can be used has been; the bytes from the cursor on are needed again, with more behind them.
     case needMore
@@ -63,9 +64,12 @@ public struct ReplyScanner: Sendable {
       guard let type = BackendType(rawValue: header.type) else {
         return start < cursor ? .forward(start..<cursor) : .violation(header.type)
       }
+      if type == .readyForQuery && header.bodyLength != 1 {
+        return start < cursor ? .forward(start..<cursor) : .violation(header.type)
+      }
       if ReplyScanner.isExamined(type) && header.bodyLength <= ReplyScanner.examinedLimit {
         let isWhole = bytes.count - cursor >= header.totalLength
-        if type == .readyForQuery && isWhole && ledger.owner == .client {
+        if type == .readyForQuery && isWhole && ledger.readyOwner == .client {
           return ready(bytes, start: start, &cursor, header)
         }
         if start < cursor { return .forward(start..<cursor) }
@@ -76,6 +80,7 @@ public struct ReplyScanner: Sendable {
       }
       let owner = ledger.owner
       if start < cursor && owner != .client { return .forward(start..<cursor) }
+      if type == .errorResponse && owner == .daemon { return .violation(header.type) }
       if type != .noticeResponse && type != .parameterStatus && type != .notificationResponse,
         ledger.replied(type) == .violation
       {
@@ -98,7 +103,7 @@ public struct ReplyScanner: Sendable {
   private mutating func ready(
     _ bytes: Span<UInt8>, start: Int, _ cursor: inout Int, _ header: MessageHeader
   ) -> Step {
-    guard header.bodyLength == 1, let status = Backend.TransactionStatus(rawValue: bytes[cursor + MessageHeader.size]),
+    guard let status = Backend.TransactionStatus(rawValue: bytes[cursor + MessageHeader.size]),
       case .expected = ledger.replied(.readyForQuery)
     else { return start < cursor ? .forward(start..<cursor) : .violation(header.type) }
     cursor += header.totalLength
@@ -110,12 +115,10 @@ public struct ReplyScanner: Sendable {
     case .parameterStatus: return .parameterStatus(message, ledger.owner ?? .client)
     case .notificationResponse: return .notification(message)
     case .errorResponse:
-      guard let owner = ledger.owner else { return .unrequestedError(message) }
-      guard case .expected = ledger.replied(.errorResponse) else { return .violation(type.rawValue) }
+      guard case .expected(let owner) = ledger.replied(.errorResponse) else { return .unrequestedError(message) }
       return owner == .client ? .error(message) : .ownError(message)
     default:
-      guard message.count == MessageHeader.size + 1,
-        let status = Backend.TransactionStatus(rawValue: bytes[message.upperBound - 1]),
+      guard let status = Backend.TransactionStatus(rawValue: bytes[message.upperBound - 1]),
         case .expected(.daemon) = ledger.replied(.readyForQuery)
       else { return .violation(type.rawValue) }
       return .ownReady(status)

@@ -23,8 +23,9 @@ public struct RequestScanner: Sendable {
     case checkout
     /// A Sync with nothing open: ReadyForQuery is the whole answer.
     case answerSync
-    /// The client uses the unnamed statement, and the connection's present one may be somebody else's: it is closed
-    /// first (CloseComplete is the daemon's), so that the server says what it would say on a connection of one's own.
+    /// The client has begun a cycle of the extended protocol, and the connection's unnamed statement may be somebody
+    /// else's: it is closed first (CloseComplete is the daemon's), so that the server says what it would say on a
+    /// connection of one's own. It comes at the very beginning of the cycle, because anything later may be skipped.
     case closeUnnamedStatement
     /// The client may not have what this Parse (whole message) would pin the connection for.
     case refusePin(Range<Int>)
@@ -178,12 +179,13 @@ public struct RequestScanner: Sendable {
         if isAtBoundary && requestsSinceCheckout >= requestLimit || ledger.count >= RequestScanner.outstandingLimit {
           return run() ?? .pause
         }
-        if usesUnnamedStatement(type, bytes, cursor, header), !unnamedIsOwn {
+        let isNamedParse = type == .parse && header.bodyLength > 0 && bytes[cursor + MessageHeader.size] != 0
+        if !unnamedIsOwn && type != .query && type != .functionCall && (type != .parse || isNamedParse) {
           if let run = run() { return run }
           unnamedIsOwn = true
           return .closeUnnamedStatement
         }
-        if type == .parse && bytes[cursor + MessageHeader.size] != 0 && !mayPin && !holdsNamedStatement {
+        if isNamedParse && !mayPin && !holdsNamedStatement {
           if let run = run() { return run }
           let message = cursor..<cursor + min(header.totalLength, bytes.count - cursor)
           beginDropping(header, &cursor)
@@ -219,7 +221,7 @@ public struct RequestScanner: Sendable {
       }
       ledger.sent(.parse, by: .client)
     case .bind:
-      if usesUnnamedStatement(.bind, bytes, cursor, header) { unnamedAwaitsUse = false }
+      if bindsUnnamedStatement(bytes, cursor, header) { unnamedAwaitsUse = false }
       ledger.sent(.bind, by: .client)
     case .describe:
       let isStatement = header.bodyLength > 0 && bytes[body] == Frontend.Target.statement.rawValue
@@ -231,21 +233,13 @@ public struct RequestScanner: Sendable {
     requestsSinceCheckout += 1
   }
 
-  /// A Bind or Describe of the statement without a name.
-  private func usesUnnamedStatement(
-    _ type: FrontendType, _ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader
-  ) -> Bool {
+  /// A Bind of the statement without a name.
+  private func bindsUnnamedStatement(_ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader) -> Bool {
     let body = cursor + MessageHeader.size
     let end = min(bytes.count, body + header.bodyLength)
-    switch type {
-    case .bind:
-      var index = body
-      while index < end && bytes[index] != 0 { index += 1 }
-      return index + 1 < end && bytes[index + 1] == 0
-    case .describe:
-      return body + 1 < end && bytes[body] == Frontend.Target.statement.rawValue && bytes[body + 1] == 0
-    default: return false
-    }
+    var index = body
+    while index < end && bytes[index] != 0 { index += 1 }
+    return index + 1 < end && bytes[index + 1] == 0
   }
 
   // MARK: Pieces

@@ -135,11 +135,7 @@ public struct SettingsDifference: Equatable, Sendable {
 
 /// Gives equal settings the same object.
 public struct SessionSettingsTable {
-  private struct Weak {
-    weak var settings: SessionSettings?
-  }
-
-  private var table: [SessionSettings.Contents: Weak] = [:]
+  private var table: [SessionSettings.Contents: SessionSettings] = [:]
   private var lastIdentity: UInt32 = 0
   /// Entries at which those that nobody holds any more are swept out.
   private var sweepAt = 64
@@ -178,15 +174,22 @@ public struct SessionSettingsTable {
   }
 
   private mutating func intern(_ contents: SessionSettings.Contents) -> SessionSettings {
-    if let known = table[contents]?.settings { return known }
-    if table.count >= sweepAt {
-      table = table.filter { $0.value.settings != nil }
-      sweepAt = max(64, table.count * 2)
-    }
+    if let known = table[contents] { return known }
+    if table.count >= sweepAt { sweep() }
     lastIdentity &+= 1
     let settings = SessionSettings(contents, identity: lastIdentity)
-    table[contents] = Weak(settings: settings)
+    table[contents] = settings
     return settings
+  }
+
+  /// Drops what nobody else holds. (Weak references would do it by themselves, but an object that has one is counted
+  /// the slow way, on every checkout.)
+  private mutating func sweep() {
+    for contents in Array(table.keys) {
+      guard var settings = table.removeValue(forKey: contents) else { continue }
+      if !isKnownUniquelyReferenced(&settings) { table[contents] = settings }
+    }
+    sweepAt = max(64, table.count * 2)
   }
 
   private static func ordered(_ settings: [SessionSetting]) -> [SessionSetting] {

@@ -25,7 +25,7 @@ final class Client: Connection {
   /// Input that may wait before reading stops (bytes). At least a message that has to be examined.
   static let inboxLimit = 2 * RequestScanner.examinedLimit
 
-  unowned let worker: Worker
+  let worker: Worker
   let token: ClientToken
   let peer: PeerAddress
   let connectedAt: Int64

@@ -28,7 +28,7 @@ final class Server: Connection {
     case closing
   }
 
-  unowned let worker: Worker
+  let worker: Worker
   let token: ServerToken
   let pool: Pool
   let link: ServerLink

@@ -33,7 +33,7 @@ extension Worker {
     guard case .connections = detail else { return snapshot }
     let clock = SnapshotClock(now: loop.now)
     snapshot.clients = clients.filter { $0.phase != .startup }.map { clientSnapshot($0, clock) }
-    snapshot.servers = servers.values.map { serverSnapshot($0, clock) }
+    snapshot.servers = servers.all.map { serverSnapshot($0, clock) }
     return snapshot
   }
 

@@ -35,7 +35,7 @@ final class Worker: EventLoopDelegate {
   private var clients: [ClientSlot] = []
   private var freeClientSlots: [UInt32] = []
   private(set) var clientCount = 0
-  var servers: [ServerToken: Server] = [:]
+  var servers = ServerSlots()
   var dials: [ServerToken: Dial] = [:]
   private var runnable: [Client] = []
   private var poolTimerAt = Int64.max
@@ -77,7 +77,6 @@ final class Worker: EventLoopDelegate {
     self.settings = settings
     self.environment = environment
     loop = EventLoop()
-    loop.delegate = self
     loop.watchMail(mailbox.descriptor)
     for name in settings.databases.keys where name != "*" { openPoolsAhead(database: name) }
   }
@@ -86,7 +85,7 @@ final class Worker: EventLoopDelegate {
 
   func run(listeners: [Listener]) {
     for listener in listeners { loop.listen(on: listener) }
-    loop.run()
+    loop.run(self)
   }
 
   // MARK: Pools
@@ -160,7 +159,7 @@ final class Worker: EventLoopDelegate {
 
   var allPools: [Pool] { Array(poolByID.values) }
 
-  func hasWaiters(_ pool: Pool) -> Bool { pools.counts(pool.id).waiting > 0 }
+  func hasWaiters(_ pool: Pool) -> Bool { pools.hasWaiters(pool.id) }
 
   /// Takes new settings. Pools that are still served get theirs; the others are retired.
   private func apply(_ new: Settings) {
@@ -546,12 +545,12 @@ final class Worker: EventLoopDelegate {
     carryOutEffects()
     guard clientCount == 0 else { return }
     for dial in dials.values { dial.ticket.cancel() }
-    for server in Array(servers.values) {
+    for server in servers.all {
       if case .closing = server.work { continue }
       if server.isClean { abandonServer(server, reason: .unfit) }
     }
     carryOutEffects()
-    if servers.isEmpty && dials.isEmpty { loop.stop() }
+    if servers.all.isEmpty && dials.isEmpty { loop.stop() }
   }
 
 }

@@ -25,8 +25,8 @@ import Glibc
   public let blocks = BlockPool()
   /// Nanoseconds of CLOCK_MONOTONIC, read once a turn.
   public private(set) var now: Int64
-  /// The worker. Set before `run`.
-  public weak var delegate: (any EventLoopDelegate)?
+  /// The worker, while `run` runs.
+  private var delegate: (any EventLoopDelegate)?
 
   private let epoll: Int32
   private var slots: [Slot] = []
@@ -89,7 +89,8 @@ import Glibc
   /// True while more than `highWater` bytes wait, until fewer than `lowWater` do (then `drained` is called).
   public func isBacklogged(_ socket: SocketID) -> Bool { slot(socket)?.isBacklogged ?? false }
 
-  /// Stops or resumes receiving. While it is stopped only a broken connection is noticed.
+  /// Stops or resumes receiving. While it is stopped only a broken connection is noticed: what the kernel still has of
+  /// it comes in then, and its end.
   public func setReceiving(_ receiving: Bool, on socket: SocketID) {
     guard let slot = slot(socket) else { return }
     setInterest(slot, receiving ? slot.interest | EPOLLIN.rawValue : slot.interest & ~EPOLLIN.rawValue)
@@ -145,12 +146,14 @@ import Glibc
   // MARK: The loop
 
   /// Turns until `stop` is called from a handler.
-  public func run() {
+  public func run(_ delegate: any EventLoopDelegate) {
+    self.delegate = delegate
     while !stopping {
       flush()
       wait()
     }
     flush()
+    self.delegate = nil
   }
 
   /// Ends `run` after this turn.
@@ -161,7 +164,7 @@ import Glibc
     if !failed.isEmpty {
       timeout = 0
     } else if let deadline = timers.nextDeadline {
-      let left = max(0, deadline - System.monotonicNanoseconds())
+      let left = max(0, deadline - now)
       timeout = Int32(min((left + 999_999) / 1_000_000, 60_000))
     } else {
       timeout = -1
@@ -185,9 +188,9 @@ import Glibc
     switch slot.role {
     case .connection(let connection):
       if ready & EPOLLOUT.rawValue != 0 { writable(slot) }
-      if ready & (EPOLLIN.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 && slot.id == socket {
-        receive(slot, connection, ready)
-      }
+      // `drained` may have closed it.
+      guard connection.socket == socket else { return }
+      if ready & (EPOLLIN.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 { receive(slot, connection, ready) }
     case .closing:
       if ready & (EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 { drop(slot) } else { writable(slot) }
     case .listener(let listener): accept(slot, listener)

@@ -120,11 +120,18 @@ public final class Listener: Sendable {
     }
   }
 
-  /// A socket file whose process is gone is removed; one that still answers is in use.
+  /// A socket file whose process is gone is removed; one that still answers is in use. Anything but a socket is left
+  /// alone, although connecting to it is refused as well.
   private static func removeStale(
     path: String, address: UnsafePointer<sockaddr>, length: socklen_t, endpoint: ListenEndpoint
   ) throws(ListenError) {
-    let probe = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+    var status = stat()
+    guard unsafe lstat(path, &status) == 0 else { return }
+    guard status.st_mode & S_IFMT == S_IFSOCK else {
+      throw ListenError(endpoint: endpoint, reason: "the file exists and is not a socket")
+    }
+    let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
+    let probe = socket(AF_UNIX, kind, 0)
     guard probe >= 0 else { throw ListenError(endpoint: endpoint, reason: System.describe(errno)) }
     defer { System.closeDescriptor(probe) }
     if unsafe connect(probe, address, length) == 0 {
