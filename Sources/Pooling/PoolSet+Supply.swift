@@ -278,8 +278,9 @@ extension PoolSet {
       return
     }
     let isOutage = standing == .outage
-    guard pools[pool].configuration.poolTimeoutNanoseconds == 0
-      || isOutage && pools[pool].configuration.onOutage == .fail
+    guard
+      pools[pool].configuration.poolTimeoutNanoseconds == 0
+        || isOutage && pools[pool].configuration.onOutage == .fail
     else { return }
     // Those who came last have the least hope. In an outage a permit helps nobody.
     while isOutage ? pools[pool].lacksSupply : pools[pool].lacksPromise {

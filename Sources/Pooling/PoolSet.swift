@@ -119,13 +119,14 @@ public struct PoolSet: ~Copyable {
   /// its checkin. Several may be under way.
   public mutating func hold(_ token: ServerToken) {
     let server = slot(token)
-    precondition(servers[server].state == .active || servers[server].state == .settling, "only a busy server is cancelled")
+    precondition(
+      servers[server].state == .active || servers[server].state == .settling, "only a busy server is cancelled")
     servers[server].holds += 1
     servers[server].needsPing = true
   }
 
-  /// That cancel request is over. Its signal may still be on the way, so that a ping comes before the connection is lent
-  /// again. Ignored when the connection is closing or gone.
+  /// That cancel request is over. Its signal may still be on the way, so that a ping comes before the connection is
+  /// lent again. Ignored when the connection is closing or gone.
   public mutating func unhold(_ token: ServerToken, now: MonotonicTime) {
     guard let server = servers.find(token), servers[server].state != .closing else { return }
     precondition(servers[server].holds > 0, "unhold without hold")
@@ -264,7 +265,8 @@ public struct PoolSet: ~Copyable {
 
   func slot(_ id: PoolID) -> Int {
     let index = Int(id.index)
-    precondition(index < pools.count && pools[index].isUsed && pools[index].slotGeneration == id.generation, "no such pool")
+    precondition(
+      index < pools.count && pools[index].isUsed && pools[index].slotGeneration == id.generation, "no such pool")
     return index
   }
 

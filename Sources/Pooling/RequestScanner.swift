@@ -1,4 +1,4 @@
-import PostgresWire
+public import PostgresWire
 
 /// Reads what a client sends, and says what is to be done with it: one scanner a client, fed with whatever piece of the
 /// stream has arrived. It decides when a server connection is needed, keeps the ledger of the one that is held, and
@@ -23,6 +23,8 @@ public struct RequestScanner: Sendable {
     case checkout
     /// A Sync with nothing open: ReadyForQuery is the whole answer.
     case answerSync
+    /// A request in a lost block. `isOver` says whether ReadyForQuery follows, as it does after a query.
+    case answerInLostBlock(LostBlockAnswer, isOver: Bool)
     /// The client has begun a cycle of the extended protocol, and the connection's unnamed statement may be somebody
     /// else's: it is closed first (CloseComplete is the daemon's), so that the server says what it would say on a
     /// connection of one's own. It comes at the very beginning of the cycle, because anything later may be skipped.
@@ -56,9 +58,21 @@ public struct RequestScanner: Sendable {
   /// The unnamed statement of the connection held is this client's (or there is none).
   private var unnamedIsOwn = false
   private var requestsSinceCheckout = 0
+  /// Set while the client's transaction is lost.
+  private var lostBlock: LostBlock?
+  /// Among the requests that are not answered yet is one that may commit something.
+  public private(set) var mayCommit = false
+  /// Among the requests that are not answered yet is one that begins a transaction block.
+  public private(set) var beginsBlock = false
   private var isAtBoundary = true
 
   public init() {}
+
+  /// The client's block is lost, and no error has told it so.
+  public var hasUnreportedLoss: Bool { lostBlock?.isUnreported ?? false }
+
+  /// The transaction status while no server connection is held.
+  public var detachedStatus: Backend.TransactionStatus { lostBlock == nil ? .idle : .failed }
 
   /// A message has been forwarded in part: the connection waits for the rest.
   public var isInsideForwardedMessage: Bool { bodyLeft > 0 && bodyIsForwarded }
@@ -72,7 +86,7 @@ public struct RequestScanner: Sendable {
   /// A server connection has been checked out.
   public mutating func attached() {
     unnamedIsOwn = false
-    requestsSinceCheckout = 0
+    answered()
     isAtBoundary = true
   }
 
@@ -83,7 +97,16 @@ public struct RequestScanner: Sendable {
   }
 
   /// All that was sent has been answered: after a pause, forwarding may go on.
-  public mutating func answered() { requestsSinceCheckout = 0 }
+  public mutating func answered() {
+    requestsSinceCheckout = 0
+    mayCommit = false
+    beginsBlock = false
+  }
+
+  /// The client's transaction block is lost. `isUnreported` where no error has told it so.
+  public mutating func loseBlock(isUnreported: Bool) {
+    lostBlock = LostBlock(isUnreported: isUnreported)
+  }
 
   /// Requests already sent were answered with an error by the daemon, and their Sync is still to come: everything up to
   /// it is dropped.
@@ -112,17 +135,24 @@ public struct RequestScanner: Sendable {
           beginDropping(header, &cursor)
           continue
         }
-        return isReadable(bytes, cursor, header) ? .checkout : .needMore
+        guard isReadable(bytes, cursor, header) else { return .needMore }
+        return lostBlock == nil ? .checkout : answerInLostBlock(type, header, bytes, &cursor)
       }
     }
   }
 
   /// The request at the cursor is answered with an error by the daemon instead of being sent. A query or function call
-  /// is dropped; of the extended protocol everything up to the next Sync is.
+  /// is dropped; of the extended protocol everything up to the next Sync is. Where it was to begin a transaction block,
+  /// that block is lost: what follows in it must not run on its own.
   ///
   /// - Returns: whether ReadyForQuery follows the error at once, as it does after a query or function call.
   public mutating func refuse(_ bytes: Span<UInt8>, _ cursor: inout Int) -> Bool {
     guard let (type, header) = header(bytes, cursor) else { preconditionFailure("nothing to refuse") }
+    if let text = RequestScanner.text(type, bytes, cursor, header),
+      TransactionStatement(bytes.extracting(text)) == .begin
+    {
+      loseBlock(isUnreported: false)
+    }
     beginDropping(header, &cursor)
     _ = dropBody(bytes, &cursor)
     switch type {
@@ -130,6 +160,42 @@ public struct RequestScanner: Sendable {
     default:
       skipsUntilSync = true
       return false
+    }
+  }
+
+  /// Answers the request at the cursor in the place of a server.
+  private mutating func answerInLostBlock(
+    _ type: FrontendType, _ header: MessageHeader, _ bytes: Span<UInt8>, _ cursor: inout Int
+  ) -> Step {
+    let body = cursor + MessageHeader.size
+    let end = min(bytes.count, body + header.bodyLength)
+    guard let answer = lostBlock?.answer(type, bytes.extracting(body..<end)) else {
+      preconditionFailure("no block is lost")
+    }
+    beginDropping(header, &cursor)
+    _ = dropBody(bytes, &cursor)
+    if answer == .rolledBack { lostBlock = nil }
+    let isOver = type == .query || type == .functionCall
+    if case .refused = answer, !isOver { skipsUntilSync = true }
+    return .answerInLostBlock(answer, isOver: isOver)
+  }
+
+  /// Where the SQL text of a Query or Parse is.
+  private static func text(
+    _ type: FrontendType, _ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader
+  ) -> Range<Int>? {
+    let body = cursor + MessageHeader.size
+    let end = min(bytes.count, body + header.bodyLength)
+    switch type {
+    case .query: return body..<end
+    case .parse:
+      var start = body
+      while start < end && bytes[start] != 0 { start += 1 }
+      start = min(start + 1, end)
+      var stop = start
+      while stop < end && bytes[stop] != 0 { stop += 1 }
+      return start..<stop
+    default: return nil
     }
   }
 
@@ -141,8 +207,10 @@ public struct RequestScanner: Sendable {
   ///   - ledger: the connection's ledger; requests covered by `.forward` are entered.
   ///   - requestLimit: requests after which forwarding pauses at a Query or Sync, so that others get their turn.
   ///   - mayPin: the client may have a named statement.
+  ///   - isInBlock: the last ReadyForQuery was inside a transaction block.
   public mutating func next(
-    _ bytes: Span<UInt8>, _ cursor: inout Int, ledger: inout Ledger, requestLimit: Int, mayPin: Bool
+    _ bytes: Span<UInt8>, _ cursor: inout Int, ledger: inout Ledger, requestLimit: Int = .max, mayPin: Bool = true,
+    isInBlock: Bool = false
   ) -> Step {
     let start = cursor
     func run() -> Step? { start < cursor ? .forward(start..<cursor) : nil }
@@ -191,6 +259,13 @@ public struct RequestScanner: Sendable {
           beginDropping(header, &cursor)
           _ = dropBody(bytes, &cursor)
           return .refusePin(message)
+        }
+        if let text = RequestScanner.text(type, bytes, cursor, header) {
+          if isInBlock {
+            mayCommit = mayCommit || TransactionStatement.mayCommit(bytes.extracting(text))
+          } else {
+            beginsBlock = beginsBlock || TransactionStatement(bytes.extracting(text)) == .begin
+          }
         }
         note(type, bytes, cursor, header, &ledger)
       }

@@ -48,8 +48,16 @@ struct WaiterTable {
   /// Takes the client out of its queue, wherever it stands.
   mutating func remove(_ client: UInt32, from queue: inout WaiterQueue) {
     let waiter = slots[Int(client)]
-    if waiter.previous == Self.none { queue.first = waiter.next } else { slots[Int(waiter.previous)].next = waiter.next }
-    if waiter.next == Self.none { queue.last = waiter.previous } else { slots[Int(waiter.next)].previous = waiter.previous }
+    if waiter.previous == Self.none {
+      queue.first = waiter.next
+    } else {
+      slots[Int(waiter.previous)].next = waiter.next
+    }
+    if waiter.next == Self.none {
+      queue.last = waiter.previous
+    } else {
+      slots[Int(waiter.next)].previous = waiter.previous
+    }
     queue.count -= 1
     slots[Int(client)].pool = Self.none
   }

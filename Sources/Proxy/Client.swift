@@ -36,6 +36,8 @@ final class Client: Connection {
   var inbox = ByteQueue()
   var requests = RequestScanner()
   private var isReceivingPaused = false
+  /// Forwarding pauses until replies have come.
+  var awaitsReplies = false
   /// In the worker's list of clients to go on with.
   var isRunnable = false
 
@@ -55,7 +57,8 @@ final class Client: Connection {
   var isApplying = false
   /// What became of the wait, or of applying settings, where that was not a connection.
   var refusal: Refusal?
-  /// The error of a cycle of the extended protocol whose Sync has not come yet.
+  /// The error of a cycle of the extended protocol whose Sync has not come yet, or of a lost block that the client has
+  /// not heard of.
   var heldError: Refusal?
   var waitingSince: Int64 = 0
   var requestSince: Int64 = 0
@@ -161,7 +164,8 @@ final class Client: Connection {
     let step = requests.next(
       bytes, &cursor, ledger: &server.replies.ledger,
       requestLimit: worker.hasWaiters(server.pool) ? Worker.requestsPerTurn : .max,
-      mayPin: server.pool.sharesConnections ? server.pool.pinned < server.pool.settings.maxPinned : true)
+      mayPin: server.pool.sharesConnections ? server.pool.pinned < server.pool.settings.maxPinned : true,
+      isInBlock: server.status != .idle)
     switch step {
     case .forward(let range):
       server.send(bytes.extracting(range))
@@ -171,10 +175,7 @@ final class Client: Connection {
       server.closeUnnamedStatement()
       return true
     case .refusePin:
-      server.refuseStatement(
-        because:
-          "\(server.pool.quotedLabel) has max_pinned \(server.pool.settings.maxPinned) clients with prepared statements"
-      )
+      server.refuseStatement(.tooManyPinned(server.pool))
       return true
     case .terminate:
       worker.clientGone(self, .endOfStream)
@@ -182,8 +183,11 @@ final class Client: Connection {
     case .violation(let type):
       protocolViolation(type)
       return false
-    case .needMore, .pause: return false
-    case .checkout, .answerSync: preconditionFailure("\(step) while a server connection is held")
+    case .pause:
+      awaitsReplies = true
+      return false
+    case .needMore: return false
+    case .checkout, .answerSync, .answerInLostBlock: preconditionFailure("\(step) while a server connection is held")
     }
   }
 
@@ -195,10 +199,13 @@ final class Client: Connection {
       return true
     case .answerSync:
       send {
-        if let heldError { $0.errorResponse(heldError.fields(severity: .error)) }
-        $0.readyForQuery(.idle)
+        if !requests.hasUnreportedLoss, let heldError { $0.errorResponse(heldError.fields(severity: .error)) }
+        $0.readyForQuery(requests.detachedStatus)
       }
-      heldError = nil
+      if !requests.hasUnreportedLoss { heldError = nil }
+      return true
+    case .answerInLostBlock(let answer, let isOver):
+      send(answer, isOver: isOver)
       return true
     case .dropped: return true
     case .needMore: return false
@@ -218,8 +225,29 @@ final class Client: Connection {
     let isOver = requests.refuse(bytes, &cursor)
     send {
       $0.errorResponse(refusal.fields(severity: .error))
-      if isOver { $0.readyForQuery(.idle) }
+      if isOver { $0.readyForQuery(requests.detachedStatus) }
     }
+  }
+
+  /// Answers a request in a lost block.
+  private func send(_ answer: LostBlockAnswer, isOver: Bool) {
+    send { writer in
+      switch answer {
+      case .rolledBack: writer.commandComplete("ROLLBACK")
+      case .empty: writer.emptyQueryResponse()
+      case .parsed: writer.parseComplete()
+      case .bound: writer.bindComplete()
+      case .described(let isStatement):
+        if isStatement { writer.parameterDescription([]) }
+        writer.noData()
+      case .closed: writer.closeComplete()
+      case .refused(let isFirst):
+        let refusal = isFirst ? heldError : nil
+        writer.errorResponse((refusal ?? .blockLost(pool)).fields(severity: .error))
+      }
+      if isOver { writer.readyForQuery(requests.detachedStatus) }
+    }
+    if !requests.hasUnreportedLoss { heldError = nil }
   }
 
   func protocolViolation(_ type: UInt8) {

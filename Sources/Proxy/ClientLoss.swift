@@ -7,7 +7,10 @@ struct ConnectionLoss {
   var isCut: Bool
   /// The session's state was on the connection: session mode, or pinned.
   var hadSession: Bool
-  var wasInTransaction: Bool
+  /// In a transaction block, or a BEGIN was under way.
+  var wasInBlock: Bool
+  /// The transaction certainly did not commit: it was open at the last ReadyForQuery, and nothing sent since can commit.
+  var isRolledBack: Bool
   /// Nothing of the client's had been sent yet: its settings were being confirmed.
   var wasApplying: Bool
   /// Something of the client's was unanswered.
@@ -22,7 +25,8 @@ struct ConnectionLoss {
   init(_ server: Server, _ client: Client, detail: String) {
     isCut = server.replies.isInsideClientMessage || client.requests.isInsideForwardedMessage
     hadSession = !server.pool.sharesConnections || server.isPinned
-    wasInTransaction = server.status != .idle
+    wasInBlock = server.status != .idle || client.requests.beginsBlock
+    isRolledBack = server.status != .idle && !client.requests.mayCommit
     wasApplying = client.isApplying
     wasOwedReplies = server.replies.ledger.owner != nil
     readiesOwed = server.replies.ledger.clientReadiesOwed
@@ -36,39 +40,32 @@ extension Client {
   /// The server connection is gone, and no longer this client's. Where nothing of the client's was under way it notices
   /// nothing, and its request goes to another connection.
   ///
-  /// A statement is never run twice: whatever has been sent is answered with an error, 40003 where it may have been
-  /// completed; one for each Query and Sync, and never before its Sync has come. A client whose session lived on the
-  /// connection, that was in a transaction, or that has got half of a message, is closed.
+  /// A statement is never run twice: whatever has been sent is answered with an error, 40001 where it certainly was not
+  /// completed and 40003 where it may have been; one for each Query and Sync, and never before its Sync has come. A
+  /// transaction block is lost (`LostBlock`). Only a client whose session lived on the connection, or that has got half
+  /// of a message, is closed.
   func serverLost(_ loss: ConnectionLoss) {
     guard phase == .serving, !loss.wasApplying, let pool else { return worker.resume(self) }
-    if loss.isCut || loss.hadSession || loss.wasInTransaction {
-      let lost =
-        if loss.isCut {
-          "in the middle of a message"
-        } else if loss.hadSession {
-          "and with it the session's state"
-        } else {
-          "in a transaction, which is rolled back"
-        }
+    if loss.isCut || loss.hadSession {
+      let lost = loss.isCut ? "in the middle of a message" : "and with it the session's state"
       return close(
         with: ErrorFields(
           .fatal, .connectionFailure, WireText("\(pool.quotedLabel) lost the server connection \(lost)"),
           detail: WireText(loss.detail)))
     }
-    guard loss.wasOwedReplies else { return worker.resume(self) }
-    let refusal = Refusal.connectionLost(pool, code: .statementCompletionUnknown, detail: loss.detail)
+    let refusal = Refusal.connectionLost(
+      pool, code: loss.isRolledBack ? .serializationFailure : .statementCompletionUnknown, detail: loss.detail)
+    if loss.wasInBlock { requests.loseBlock(isUnreported: !loss.wasOwedReplies) }
     if loss.readiesOwed > 0 {
       send {
         for _ in 0..<loss.readiesOwed {
           $0.errorResponse(refusal.fields(severity: .error))
-          $0.readyForQuery(.idle)
+          $0.readyForQuery(requests.detachedStatus)
         }
       }
     }
-    if loss.isInsideCycle {
-      requests.skipUntilSync()
-      heldError = refusal
-    }
+    if loss.wasOwedReplies && loss.isInsideCycle { requests.skipUntilSync() }
+    if loss.wasInBlock && !loss.wasOwedReplies || loss.wasOwedReplies && loss.isInsideCycle { heldError = refusal }
     worker.resume(self)
   }
 }

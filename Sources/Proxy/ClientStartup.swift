@@ -144,15 +144,13 @@ extension Client {
 }
 
 extension SessionSettingsTable {
-  /// The settings of a session that started with `startup`, on a server that gives new sessions `base`. A session
-  /// without `application_name` has an empty one, whatever name the daemon's own connections carry.
+  /// The settings of a session that started with `startup`, on a server that gives new sessions `base`.
   fileprivate mutating func settings(
     _ base: SessionSettings, startingWith startup: [SessionSetting]
   ) -> SessionSettings {
-    let asked = [SessionSetting(name: "application_name", value: "")] + startup
     var reported = base.reported
     var unreported: [SessionSetting] = []
-    for setting in asked {
+    for setting in startup {
       if let index = reported.firstIndex(where: { $0.name.lowercased() == setting.name.lowercased() }) {
         reported[index].value = setting.value
       } else {

@@ -52,8 +52,25 @@ extension Refusal {
   /// The server connection died while the client's request was under way.
   static func connectionLost(_ pool: Pool, code: SQLState, detail: String) -> Refusal {
     Refusal(
-      code: code, message: WireText("\(pool.quotedLabel) lost its server connection while the request was under way"),
+      code: code, message: WireText("\(pool.quotedLabel) lost the server connection that the request or its transaction was on"),
       detail: WireText(detail))
+  }
+
+  /// A request in a transaction block that is lost.
+  static func blockLost(_ pool: Pool?) -> Refusal {
+    Refusal(
+      code: .inFailedTransaction,
+      message: WireText(
+        "\(pool?.quotedLabel ?? "pool"): the transaction is lost, commands are ignored until its end (ROLLBACK)"))
+  }
+
+  /// No more connections may be pinned.
+  static func tooManyPinned(_ pool: Pool) -> Refusal {
+    Refusal(
+      code: .tooManyConnections,
+      message: WireText("\(pool.quotedLabel) has max_pinned \(pool.settings.maxPinned) connections pinned already"),
+      detail: WireText("In \(pool.settings.mode.rawValue) mode a named prepared statement keeps its server connection."),
+      hint: "Raise pool_size or max_pinned, or turn prepared statements off in the driver.")
   }
 
   /// A BEGIN in statement mode.

@@ -16,6 +16,9 @@ final class Server: Connection {
     /// Settings on their way to those of a client. Its requests are behind them already, unless it waits
     /// (`Client.isApplying`).
     case settings(SessionSettings)
+    /// An empty query whose reply tells whether another ReadyForQuery of the client's is still to come
+    /// (`Ledger.isInDoubt`).
+    case fence
     /// A block in statement mode is rolled back, then the client is told.
     case blockRollback
     /// The client is gone: a cancel is under way, after which the connection is cleaned.
@@ -51,6 +54,10 @@ final class Server: Connection {
   var isPinned = false
   /// It was a session's (session mode, pinned): the reset query runs before the next client gets it.
   var needsReset = false
+  /// What requests made to fail by `refuseStatement` are to be told.
+  private var refusals: [Refusal] = []
+  /// The statement that no session has; the server's error names it.
+  private static let refusedStatement: WireText = "lifeguard: refused"
   /// The ErrorResponse to the daemon's own request.
   private var ownError: ErrorFields?
   /// A FATAL error that announces the end.
@@ -112,10 +119,11 @@ final class Server: Connection {
 
   /// Makes the server refuse a request at the client's present place in the pipeline, so that everything about the
   /// error (skipping, rollback, order) is as it would be on a connection of the client's own.
-  func refuseStatement(because reason: String) {
+  func refuseStatement(_ refusal: Refusal) {
+    refusals.append(refusal)
     replies.ledger.sent(.bind, by: .client)
     var writer = MessageWriter()
-    writer.bind(statement: WireText(reason))
+    writer.bind(statement: Server.refusedStatement)
     send(writer.bytes.span)
   }
 
@@ -131,6 +139,7 @@ final class Server: Connection {
   // MARK: Receiving
 
   override func received(_ bytes: Span<UInt8>) {
+    defer { resumeClient() }
     if inbox.isEmpty {
       let used = scan(bytes)
       if used < bytes.count && socket != .none { inbox.append(bytes.extracting(used...), from: worker.loop.blocks) }
@@ -139,6 +148,13 @@ final class Server: Connection {
       let used = scan(inbox.bytes)
       inbox.consume(used, to: worker.loop.blocks)
     }
+  }
+
+  /// A client that has sent as many requests as may be outstanding goes on when some have been answered.
+  private func resumeClient() {
+    guard let client, client.awaitsReplies else { return }
+    client.awaitsReplies = false
+    worker.resume(client)
   }
 
   override func ended(_ end: StreamEnd) {
@@ -199,7 +215,10 @@ final class Server: Connection {
 
   private func clientReady(_ bytes: Span<UInt8>, _ range: Range<Int>, _ status: Backend.TransactionStatus) {
     self.status = status
-    if replies.ledger.isEmpty { isDirty = false }
+    if replies.ledger.isEmpty {
+      isDirty = false
+      refusals.removeAll()
+    }
     if pool.settings.mode == .statement && status != .idle && client != nil {
       let readyForQuery = MessageHeader.size + 1
       toClient(bytes.extracting(range.lowerBound..<range.upperBound - readyForQuery))
@@ -217,6 +236,11 @@ final class Server: Connection {
     let severity = (try? ErrorFields.range(of: .severity, in: body)).flatMap { $0 }.map { WireText(body, $0).text }
     if severity == "FATAL" || severity == "PANIC" {
       fatal = try? ErrorFields(body: body)
+    } else if !refusals.isEmpty, let fields = try? ErrorFields(body: body),
+      fields.message.text.contains(Server.refusedStatement.text)
+    {
+      let refusal = refusals.removeFirst()
+      client?.send { $0.errorResponse(refusal.fields(severity: .error)) }
     } else {
       toClient(bytes.extracting(range))
     }

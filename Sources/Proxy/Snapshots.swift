@@ -103,7 +103,7 @@ extension Server {
     case .handOver: .new
     case .ping, .reset, .cleanup: .tested
     case .cancelBeforeCleanup: .beingCanceled
-    case .none, .settings, .blockRollback: client != nil ? .active : isCancelling ? .beingCanceled : .idle
+    case .none, .settings, .fence, .blockRollback: client != nil ? .active : isCancelling ? .beingCanceled : .idle
     }
   }
 }

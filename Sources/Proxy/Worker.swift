@@ -123,9 +123,6 @@ final class Worker: EventLoopDelegate {
   ) throws(Upstream.ConninfoError) -> ConnectionTarget {
     var overrides: [(keyword: String, value: String)] = [("user", user)]
     if section.upstream["dbname"] == nil { overrides.append(("dbname", database)) }
-    if section.upstream["fallback_application_name"] == nil {
-      overrides.append(("fallback_application_name", "lifeguard"))
-    }
     return try ConnectionTarget(conninfo: section.upstream.text, overrides: overrides)
   }
 
@@ -344,7 +341,14 @@ final class Worker: EventLoopDelegate {
       telemetry.transaction.record(microseconds: UInt64(max(0, now - client.transactionSince) / 1000))
       client.transactionSince = now
     }
-    guard server.replies.ledger.isEmpty else { return }
+    if server.replies.ledger.isInDoubt, case .none = server.work { server.sendQuery("", for: .fence) }
+    answered(server)
+  }
+
+  /// If nothing is owed any more, the connection goes back to the pool, where its mode and state allow it.
+  func answered(_ server: Server) {
+    let pool = server.pool
+    guard let client = server.client, server.replies.ledger.isEmpty else { return }
     if server.status == .idle && client.wanted !== server.settings { client.wanted = server.settings }
     if server.status == .idle && pool.sharesConnections && !client.requests.isInsideForwardedMessage {
       if client.requests.pin == nil {

@@ -85,6 +85,9 @@ extension Worker {
       pools.pinged(server.token, ok: true, now: time)
     case .settings(let wanted): settingsApplied(wanted, server, error)
     case .blockRollback: blockRolledBack(server)
+    case .fence:
+      server.work = .none
+      answered(server)
     case .cancelBeforeCleanup: break
     case .cleanup(let attempt):
       guard isOver else { return }
@@ -284,7 +287,7 @@ extension Worker {
       dropServer(server)
       dialFailed(
         server.token, pool, ConnectFailure(verdict: .unreachable, text: "the server closed the connection: \(detail)"))
-    case .none, .ping, .settings, .blockRollback, .cancelBeforeCleanup, .cleanup, .reset:
+    case .none, .ping, .settings, .fence, .blockRollback, .cancelBeforeCleanup, .cleanup, .reset:
       environment.log(.serverLost(pool: pool.label, processID: server.link.processID, reason: detail))
       if case .ping = server.work { pool.telemetry.pingsFailed.add() }
       pool.telemetry.invalidations.add()
@@ -313,7 +316,7 @@ extension Worker {
       server.pool.telemetry.pingsTimedOut.add()
       pools.pinged(server.token, ok: false, now: time)
     case .handOver, .cancelBeforeCleanup, .cleanup, .reset: abandonServer(server, reason: .unfit)
-    case .none, .settings, .blockRollback:
+    case .none, .settings, .fence, .blockRollback:
       // A cancel request has not been taken in time: the connection is closed instead, which ends the query too.
       guard server.isCancelling else { return }
       abandonServer(server, reason: .unfit, detail: "a cancel request was not answered in time")

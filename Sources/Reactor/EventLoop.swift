@@ -21,6 +21,9 @@ import Glibc
   /// Pause after the kernel refused to accept for want of descriptors or memory.
   private static let acceptRetryNanoseconds: Int64 = 100_000_000
 
+  /// How long output may take to leave after `closeAfterOutput`; a peer that does not read loses the rest.
+  private static let closingNanoseconds: Int64 = 10_000_000_000
+
   /// Free blocks for queues that belong to this loop's thread.
   public let blocks = BlockPool()
   /// Nanoseconds of CLOCK_MONOTONIC, read once a turn.
@@ -102,7 +105,11 @@ import Glibc
     connection.socket = .none
     slot.role = .closing
     setInterest(slot, slot.interest & ~EPOLLIN.rawValue)
-    if slot.output.isEmpty || slot.isBroken { drop(slot) }
+    if slot.output.isEmpty || slot.isBroken {
+      drop(slot)
+    } else {
+      scheduleOwn(slot, after: EventLoop.closingNanoseconds)
+    }
   }
 
   /// Stops watching and closes (or releases) at once, dropping output that waits.
@@ -178,7 +185,7 @@ import Glibc
     }
     reportFailures()
     while let token = timers.popDue(at: now) {
-      if token >= EventLoop.ownTokens { resumeAccepting(token) } else { delegate?.timerFired(token) }
+      if token >= EventLoop.ownTokens { ownTimerFired(token) } else { delegate?.timerFired(token) }
     }
     delegate?.turnEnding()
   }
@@ -243,8 +250,7 @@ import Glibc
       case .failure(let failure) where failure.isPassing: continue
       case .failure(let failure):
         setInterest(slot, 0)
-        timers.insert(
-          deadline: now + EventLoop.acceptRetryNanoseconds, token: EventLoop.ownTokens | UInt64(slot.id.index))
+        scheduleOwn(slot, after: EventLoop.acceptRetryNanoseconds)
         delegate?.acceptFailed(failure.error, on: listener)
         return
       }
@@ -254,9 +260,18 @@ import Glibc
   /// Timer tokens from here on are the loop's own.
   private static let ownTokens: UInt64 = 1 << 63
 
-  private func resumeAccepting(_ token: UInt64) {
-    let slot = slots[Int(token & 0xffff_ffff)]
-    if case .listener = slot.role { setInterest(slot, EPOLLIN.rawValue) }
+  private func scheduleOwn(_ slot: Slot, after nanoseconds: Int64) {
+    timers.insert(deadline: now + nanoseconds, token: EventLoop.ownTokens | slot.id.raw)
+  }
+
+  private func ownTimerFired(_ token: UInt64) {
+    let index = Int(token & 0xffff_ffff)
+    guard EventLoop.ownTokens | slots[index].id.raw == token else { return }
+    switch slots[index].role {
+    case .listener: setInterest(slots[index], EPOLLIN.rawValue)
+    case .closing: drop(slots[index])
+    case .connection, .mail, .free: break
+    }
   }
 
   // MARK: Output

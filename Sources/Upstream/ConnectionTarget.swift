@@ -151,9 +151,6 @@ public struct ConnectionTarget: Sendable, Hashable {
       !perAttempt.contains(option.keyword) && !forced.contains { $0.keyword == option.keyword }
     }
     options += forced
-    if !options.contains(where: { $0.keyword == "fallback_application_name" }) {
-      options.append(ConnectionOption(keyword: "fallback_application_name", value: "lifeguard"))
-    }
     return options
   }
 }

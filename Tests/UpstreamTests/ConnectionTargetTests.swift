@@ -70,7 +70,7 @@ import Testing
     #expect(value("user", target) == "b")
     #expect(value("dbname", target) == "host=evil port=1")
     #expect(value("password", target) == nil)
-    #expect(value("fallback_application_name", target) == "lifeguard")
+    #expect(value("fallback_application_name", target) == nil)
     #expect(throws: ConninfoError.self) { try ConnectionTarget(conninfo: "", overrides: [("user", "a\u{0}b")]) }
   }
 

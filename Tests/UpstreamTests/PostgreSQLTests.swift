@@ -21,7 +21,7 @@ struct PostgreSQLTests {
     #expect(link.host.label == "127.0.0.1:\(server.port)")
     #expect(link.user == "app" && link.database == "app")
     let parameters = Dictionary(uniqueKeysWithValues: link.parameters.map { ($0.name, $0.value) })
-    #expect(parameters["application_name"] == "lifeguard")
+    #expect(parameters["application_name"] == "")
     #expect(parameters["server_encoding"] == "UTF8")
     #expect(parameters["session_authorization"] == "app")
     #expect(parameters["in_hot_standby"] == "off")
