@@ -1,0 +1,156 @@
+import CLinux
+import Glibc
+import Testing
+
+@testable import Reactor
+
+@Suite(.timeLimit(.minutes(1))) struct ListenerTests {
+  /// A folder of one's own, removed with all that a test left in it.
+  private final class Folder {
+    let path: String
+
+    init() {
+      var template = Array("/tmp/lifeguard-listener-XXXXXX".utf8CString)
+      let made = unsafe template.withUnsafeMutableBufferPointer { unsafe mkdtemp($0.baseAddress!) != nil }
+      precondition(made, "mkdtemp: errno \(errno)")
+      path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    var socketPath: String { path + "/socket" }
+    var hasSocket: Bool { unsafe access(socketPath, F_OK) == 0 }
+
+    deinit {
+      unsafe unlink(socketPath)
+      unsafe rmdir(path)
+    }
+  }
+
+  private func connect(to path: String) -> Int32 {
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0.copyBytes(from: path.utf8) }
+    let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+    let outcome = unsafe withUnsafePointer(to: &address) { pointer in
+      unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { rebound in
+        unsafe Glibc.connect(descriptor, rebound, socklen_t(MemoryLayout<sockaddr_un>.size))
+      }
+    }
+    #expect(outcome == 0)
+    return descriptor
+  }
+
+  @Test func clientsAreAcceptedWithTheirAddress() throws {
+    let script = Script()
+    let listener = try #require(try Listener.open(.tcp(host: "127.0.0.1", port: 0)).first)
+    script.loop.listen(on: listener)
+    var clients: [Int32] = []
+    script.then { for _ in 0..<3 { clients.append(ReactorTests.connect(toPort: port(of: listener.descriptor))) } }
+    script.when("all are accepted") {
+      script.accepted.count == 3
+    } then: {
+      script.loop.stopListening()
+    }
+    script.run()
+    for (descriptor, peer) in script.accepted {
+      #expect(peer.host == "127.0.0.1" && peer.isLocal && peer.userID == nil)
+      #expect(clients.contains { Int(port(of: $0)) == peer.port })
+      #expect(fcntl(descriptor, F_GETFL) & O_NONBLOCK != 0)
+      close(descriptor)
+    }
+    for client in clients { close(client) }
+  }
+
+  /// In a process of its own, because the limit is the process's.
+  @Test func acceptingPausesWhileNoDescriptorIsFreeAndThenResumes() async {
+    await #expect(processExitsWith: .success) {
+      let script = Script()
+      let listener = try #require(try Listener.open(.tcp(host: "127.0.0.1", port: 0)).first)
+      let clients = (0..<3).map { _ in ReactorTests.connect(toPort: port(of: listener.descriptor)) }
+      var limit = rlimit()
+      unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+      var exhausted = limit
+      exhausted.rlim_cur = rlim_t(clients.max()! + 1)
+      // Every number below the limit is taken.
+      while dup(listener.descriptor) < clients.max()! {}
+      unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &exhausted)
+      script.loop.listen(on: listener)
+      var failedAt: Int64 = 0
+      script.when(
+        "accepting fails", { !script.acceptErrors.isEmpty },
+        then: {
+          failedAt = script.loop.now
+          #expect(script.acceptErrors == [EMFILE] && script.accepted.isEmpty)
+          unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        })
+      script.when(
+        "all are accepted", { script.accepted.count == 3 },
+        then: {
+          #expect(script.acceptErrors == [EMFILE])
+          #expect(script.loop.now >= failedAt + 100_000_000)
+        })
+      script.run()
+    }
+  }
+
+  @Test func aTakenPortIsNamed() throws {
+    let first = try #require(try Listener.open(.tcp(host: "127.0.0.1", port: 0)).first)
+    defer { first.release() }
+    let taken = Int(port(of: first.descriptor))
+    let error = #expect(throws: ListenError.self) { try Listener.open(.tcp(host: "127.0.0.1", port: taken)) }
+    #expect(error?.description == "cannot listen on 127.0.0.1:\(taken): Address already in use")
+  }
+
+  @Test func aUnixSocketTellsTheUserAndIsRemovedWithItsLastUser() throws {
+    let (script, folder) = (Script(), Folder())
+    let listener = try #require(try Listener.open(.unix(path: folder.socketPath), users: 2).first)
+    script.loop.listen(on: listener)
+    var client: Int32 = -1
+    script.then { client = connect(to: folder.socketPath) }
+    script.when("it is accepted") {
+      script.accepted.count == 1
+    } then: {
+      script.loop.stopListening()
+    }
+    script.run()
+    #expect(script.accepted.first?.peer == PeerAddress(host: "unix", port: 0, isLocal: true, userID: getuid()))
+    #expect(folder.hasSocket)
+    listener.release()
+    #expect(!folder.hasSocket)
+    for accepted in script.accepted { close(accepted.descriptor) }
+    close(client)
+  }
+
+  @Test func aStaleUnixSocketIsReplacedAndALiveOneIsInUse() throws {
+    let folder = Folder()
+    let endpoint = ListenEndpoint.unix(path: folder.socketPath)
+    let stale = try #require(try Listener.open(endpoint).first)
+    // What is left of a process that was killed: the file, and nobody who listens.
+    close(stale.descriptor)
+    #expect(folder.hasSocket)
+    let live = try #require(try Listener.open(endpoint).first)
+    let error = #expect(throws: ListenError.self) { try Listener.open(endpoint) }
+    #expect(error?.reason == "Address already in use")
+    #expect(folder.hasSocket)
+    live.release()
+  }
+
+  @Test func aFileThatIsNoSocketIsLeftAlone() throws {
+    let folder = Folder()
+    let file = unsafe open(folder.socketPath, O_CREAT | O_WRONLY, 0o600)
+    close(file)
+    let error = #expect(throws: ListenError.self) { try Listener.open(.unix(path: folder.socketPath)) }
+    #expect(error?.reason == "the file exists and is not a socket")
+    #expect(folder.hasSocket)
+  }
+
+  @Test func aPathThatIsTooLongIsRefused() {
+    let error = #expect(throws: ListenError.self) {
+      try Listener.open(.unix(path: "/tmp/" + String(repeating: "x", count: 103)))
+    }
+    #expect(error?.reason == "a socket path has at most 107 bytes")
+  }
+
+  @Test func anUnknownHostIsAnError() {
+    #expect(throws: ListenError.self) { try Listener.open(.tcp(host: "256.0.0.1", port: 0)) }
+  }
+}
