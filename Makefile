@@ -1,0 +1,55 @@
+# The table of commands. `make` alone prints it.
+#
+# The scripts behind it are in deploy/dev. What they make lies below .build*, .run and nowhere else.
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build run test unit integration lint fuzz bench clean
+
+help: ## this table
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-13s%s\n", $$1, $$2 }'
+
+deps: ## install what is missing from Debian's packages, and say so
+	@deploy/dev/deps.sh build run test
+
+build: ## build .build/release/lifeguard
+	@deploy/dev/deps.sh build
+	swift build -c release
+
+run: ## build, then run: throwaway PostgreSQL (or UPSTREAM='host=...'), daemon in the foreground; PORT=, HTTP_PORT=
+	@deploy/dev/deps.sh build run
+	swift build -c release
+	@exec deploy/dev/run.sh
+
+test: ## all tests: lint, Swift tests, then real clients against a real PostgreSQL
+	@deploy/dev/deps.sh build run test
+	@deploy/dev/lint.sh
+	swift build -c release
+	@deploy/dev/unit.sh
+	@deploy/dev/integration.sh
+
+unit: ## the Swift tests alone; FILTER=name runs some of them
+	@deploy/dev/deps.sh build run
+	@deploy/dev/unit.sh
+
+integration: ## the tests with real clients alone; PYTEST='-k cancel' passes options on
+	@deploy/dev/deps.sh build run test
+	swift build -c release
+	@deploy/dev/integration.sh
+
+lint: ## swift-format on every Swift file
+	@deploy/dev/lint.sh
+
+fuzz: ## fuzz each decoder for SECONDS_EACH (20) seconds
+	@deploy/dev/deps.sh build
+	Tests/Fuzz/run.sh $(or $(SECONDS_EACH),20)
+
+bench: ## Lifeguard, PgBouncer and a direct connection in one run; BENCH='--only 16,200 --rounds 5' passes options on
+	@deploy/dev/deps.sh build run bench
+	swift build -c release
+	python3 Tests/Benchmarks/bench.py $(BENCH)
+
+clean: ## remove what was built; the throwaway server's data and what was downloaded stay below .run
+	rm -rf .build .build-tests .build-fuzz
+
+# What may be set on the command line, as in `make run PORT=7432`.
+export UPSTREAM AUTH PORT HTTP_PORT FILTER PYTEST

@@ -1,0 +1,19 @@
+#!/bin/bash
+# The tests with real clients against a real PostgreSQL, in a virtual environment below .run. Options go to pytest.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+venv=.run/venv
+wanted=Tests/Integration/requirements.txt
+if ! cmp -s "$wanted" "$venv/requirements.txt"; then
+  echo "python: installing $(grep -c '^[a-z]' "$wanted") packages into $venv"
+  python=/usr/bin/python3
+  [ -x "$python" ] || python=python3
+  rm -rf "$venv"
+  "$python" -m venv "$venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"
+  cp "$wanted" "$venv/requirements.txt"
+fi
+# shellcheck disable=SC2086
+exec "$venv/bin/python" -m pytest -c Tests/Integration/pytest.ini --rootdir Tests/Integration ${PYTEST:-} "$@" \
+  Tests/Integration
