@@ -1,0 +1,160 @@
+"""Random conversations with a PostgreSQL server, and what a client sees of them.
+
+A conversation is made from a seed alone, so the same one can be held through the daemon and directly. It stays within
+what transaction mode must carry without help: statements and portals live no longer than their batch.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+from dataclasses import dataclass, field
+
+from .wire import (
+    COPY_DONE, FLUSH, SYNC, Message, WireClient, bind, close_portal, close_statement, copy_data, copy_fail,
+    describe_portal, describe_statement, execute, function_call, parse, query,
+)
+
+_INT4PL = 177  # pg_proc's oid of int4pl(int, int), fixed since there is PostgreSQL.
+
+
+@dataclass
+class Step:
+    """Bytes that are sent together, and how many ReadyForQuery answer them."""
+
+    data: bytes
+    ready: int
+    #: Where the bytes are cut, so that messages arrive in pieces.
+    cuts: list[int] = field(default_factory=list)
+
+
+class Conversation:
+    """The steps of one client on the table `table` (a int primary key, b text)."""
+
+    def __init__(self, seed: int, table: str, length: int = 25) -> None:
+        self._random = random.Random(seed)
+        self._table = table
+        self.steps = [self._step() for _ in range(length)]
+        # However it went, the transaction is over at the end.
+        self.steps.append(Step(query("rollback"), 1))
+        self.steps.append(Step(query(f"select count(*), sum(a), md5(string_agg(b, ',' order by a)) from {table}"), 1))
+
+    def hold(self, client: WireClient) -> list[str]:
+        """Holds the conversation; what the client saw, a line a message."""
+        seen: list[str] = []
+        known = dict(client.parameters)
+        for number, step in enumerate(self.steps):
+            seen.append(f"-- step {number}: {step.data[:300]!r}")
+            start = 0
+            for end in [*step.cuts, len(step.data)]:
+                client.send(step.data[start:end])
+                start = end
+            for _ in range(step.ready):
+                seen += [line for message in client.until_ready() if (line := _shown(message, known))]
+        return seen
+
+    # MARK: steps
+
+    def _step(self) -> Step:
+        parts = [self._part() for _ in range(self._random.choice((1, 1, 1, 2, 3, 6)))]
+        data = b"".join(part for part, _ in parts)
+        cuts = sorted(self._random.sample(range(1, len(data)), min(len(data) - 1, self._random.choice((0, 0, 1, 3)))))
+        return Step(data, sum(ready for _, ready in parts), cuts)
+
+    def _part(self) -> tuple[bytes, int]:
+        kind = self._random.randrange(10)
+        if kind < 4:
+            return query(self._text()), 1
+        if kind < 8:
+            return self._batch(), 1
+        if kind == 8:
+            return self._copy(), 1
+        numbers = (self._random.choice((1, 2**31 - 1)), self._random.randrange(3))
+        return function_call(_INT4PL, tuple(struct.pack("!i", number) for number in numbers)), 1
+
+    def _text(self) -> str:
+        return "; ".join(self._statement() for _ in range(self._random.choice((1, 1, 1, 2, 4))))
+
+    def _statement(self) -> str:
+        key, many = self._random.randrange(20), self._random.choice((0, 1, 3, 500))
+        return self._random.choice([
+            f"select {key}",
+            f"select n, repeat('x', n) from generate_series(1, {many}) n",
+            "select 1/0",
+            "selec 1",
+            "select * from missing",
+            "",
+            "begin", "begin", "begin isolation level serializable", "commit", "commit", "rollback",
+            "savepoint s", "rollback to s", "release s",
+            f"insert into {self._table} values ({key}, 'value {key}')",
+            f"insert into {self._table} values ({key}, 'value {key}') on conflict do nothing returning a",
+            f"update {self._table} set b = b || '!' where a < {key}",
+            f"delete from {self._table} where a = {key}",
+            f"select * from {self._table} order by a",
+            f"copy {self._table} to stdout",
+            "do $$ begin raise notice 'noticed'; end $$",
+            "do $$ begin raise warning 'warned'; end $$",
+            f"set application_name = 'name {key}'",
+            f"set local application_name = 'local {key}'",
+            f"set TimeZone = '{self._random.choice(('Asia/Tokyo', 'Europe/Paris', 'UTC'))}'",
+            f"set DateStyle = {self._random.choice(('German', 'ISO, DMY', 'SQL, MDY'))}",
+            "reset TimeZone",
+            "set no_such_parameter = 1",
+            "show application_name", "show TimeZone", "select timestamptz '2026-02-03 04:05:06+00'",
+            f"select repeat('y', {self._random.choice((10, 10_000, 300_000))})",
+        ])
+
+    def _batch(self) -> bytes:
+        """Extended protocol up to a Sync."""
+        out = b""
+        for number in range(self._random.choice((1, 1, 2, 5))):
+            portal = self._random.choice(("", f"p{number}"))
+            if self._random.random() < 0.3:
+                out += parse("select n, $1::text from generate_series(1, 20) n") + bind(("text",), portal=portal)
+                if self._random.random() < 0.5:
+                    out += describe_portal(portal)
+                for _ in range(self._random.randrange(1, 4)):
+                    out += execute(portal, self._random.choice((0, 1, 7)))
+            elif self._random.random() < 0.2:
+                divisor = str(self._random.randrange(3))
+                out += parse("select 10 / $1::int") + bind((divisor,), portal=portal) + execute(portal)
+            else:
+                out += parse(self._statement())
+                if self._random.random() < 0.5:
+                    out += describe_statement()
+                out += bind(portal=portal)
+                if self._random.random() < 0.3:
+                    out += describe_portal(portal)
+                out += execute(portal)
+            out += self._random.choice((b"", b"", FLUSH, close_portal(portal), close_statement(), bind(("too many",))))
+        return out + SYNC
+
+    def _copy(self) -> bytes:
+        key = self._random.randrange(20, 40)
+        good = copy_data(f"{key}\tcopied\n".encode())
+        data = self._random.choice([
+            good + COPY_DONE,
+            COPY_DONE,
+            copy_data(b"\\.\n") + COPY_DONE,
+            copy_data(f"{key}\t".encode()) + copy_data(b"in two\n") + COPY_DONE,
+            copy_data(b"no number\tbad\n") + good * 50 + COPY_DONE,
+            good + copy_fail("changed my mind"),
+            good + FLUSH + good + COPY_DONE,
+        ])
+        table = self._random.choice((self._table, self._table, "missing"))
+        if self._random.random() < 0.5:
+            return query(f"copy {table} from stdin") + data
+        return parse(f"copy {table} from stdin") + bind() + execute() + data + SYNC
+
+
+def _shown(message: Message, known: dict[str, str]) -> str | None:
+    """A message as a line; None for a ParameterStatus that tells the client what it knows."""
+    if message.kind == "S":
+        name, value, _ = (part.decode() for part in message.payload.split(b"\0"))
+        if known.get(name) == value:
+            return None
+        known[name] = value
+        return f"S {name} = {value}"
+    if message.kind in "EN":
+        return f"{message.kind} {message.fields}"
+    return f"{message.kind} {len(message.payload)} {message.payload[:80]!r}"

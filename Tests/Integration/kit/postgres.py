@@ -1,0 +1,133 @@
+"""A throwaway PostgreSQL. Needs nothing but the standard library."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+from .processes import free_port, run, spawn
+from .waiting import wait_until
+
+
+def server_binaries() -> Path:
+    """The folder of the newest server that is installed the way Debian does."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[4]))
+    if not found:
+        raise RuntimeError("no PostgreSQL server below /usr/lib/postgresql; `make deps` installs one")
+    return found[-1].parent
+
+
+class PostgreSQL:
+    """A server with its data, socket and log in a temporary folder.
+
+    User `postgres` (superuser) and anybody else get in through the socket, which only the server's own user and root
+    can reach. On the loopback address the other roles get in: `app` and `alice` without a password, `guarded` with the
+    password `right one` (SCRAM). Databases: `app`, owned by `app`, and `other`.
+    """
+
+    def __init__(self, *, max_connections: int = 200, settings: dict[str, str] | None = None) -> None:
+        self.bin = server_binaries()
+        self.folder = Path(tempfile.mkdtemp(prefix="lifeguard-pg-", dir="/tmp"))
+        self.data = self.folder / "data"
+        self.log = self.folder / "postgresql.log"
+        self.port = free_port()
+        self._settings = {
+            "listen_addresses": "127.0.0.1", "unix_socket_directories": str(self.folder), "port": str(self.port),
+            "max_connections": str(max_connections), "fsync": "off", "full_page_writes": "off",
+            "synchronous_commit": "off", "max_wal_size": "2GB", "shared_buffers": "128MB",
+        } | (settings or {})
+        self._as_user: dict = {"cwd": self.folder}
+        if os.getuid() == 0:
+            self._as_user |= {"user": "postgres", "group": "postgres", "extra_groups": []}
+            shutil.chown(self.folder, "postgres", "postgres")
+        self._process: subprocess.Popen | None = None
+        run([self.bin / "initdb", "-D", self.data, "-A", "trust", "-U", "postgres", "-E", "UTF8",
+             "--locale=C.UTF-8", "-N"], **self._as_user)
+        (self.data / "pg_hba.conf").write_text(
+            "local all all trust\n"
+            "host all postgres 127.0.0.1/32 reject\n"
+            "host all guarded 127.0.0.1/32 scram-sha-256\n"
+            "host all all 127.0.0.1/32 trust\n")
+        self.start()
+        for sql in (
+            "create role app login", "create role alice login", "create role guarded login password 'right one'",
+            "create database app owner app", "create database other",
+        ):
+            self.psql(sql, database="postgres")
+        self.psql("grant create on schema public to public")
+
+    # MARK: its life
+
+    def start(self) -> None:
+        """Starts the server and waits until it lets clients in."""
+        command: list[str | Path] = [self.bin / "postgres", "-D", self.data]
+        for name, value in self._settings.items():
+            command += ["-c", f"{name}={value}"]
+        with self.log.open("ab") as log:
+            # SIGQUIT is PostgreSQL's immediate shutdown.
+            self._process = spawn(
+                command, death_signal=signal.SIGQUIT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, **self._as_user)
+        wait_until(self._accepts, "PostgreSQL accepts connections", deadline=60, every=0.05)
+
+    def stop(self, how: str = "fast") -> None:
+        """Stops the server: `smart` waits for clients, `fast` sends them away, `immediate` is a crash."""
+        if self._process is None:
+            return
+        self._process.send_signal({"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}[how])
+        self._process.wait(60)
+        self._process = None
+
+    def restart(self, how: str = "fast") -> None:
+        """Stops and starts it."""
+        self.stop(how)
+        self.start()
+
+    def remove(self) -> None:
+        """Stops it and removes its folder."""
+        self.stop("immediate")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the postmaster."""
+        assert self._process is not None
+        return self._process.pid
+
+    def _accepts(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise AssertionError(f"PostgreSQL ended:\n{self.log.read_text()[-2000:]}")
+        command = [self.bin / "pg_isready", "-q", "-h", self.folder, "-p", str(self.port)]
+        return run(command, check=False).returncode == 0
+
+    # MARK: talking to it
+
+    def conninfo(self, *, user: str | None = "app", database: str | None = "app", **more: str) -> str:
+        """libpq connection string over the loopback address; None leaves the user or the database open."""
+        parts = {"host": "127.0.0.1", "port": str(self.port), "user": user, "dbname": database, **more}
+        return " ".join(f"{name}={quoted(value)}" for name, value in parts.items() if value is not None)
+
+    def superuser(self, database: str = "app") -> str:
+        """libpq connection string of the superuser, over the socket."""
+        return f"host={self.folder} port={self.port} user=postgres dbname={database}"
+
+    def psql(self, sql: str, *, database: str = "app") -> str:
+        """What the superuser gets for `sql`: rows as lines, columns separated by `|`."""
+        command = [self.bin / "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", self.superuser(database)]
+        return run([*command, "-c", sql]).stdout.strip()
+
+    def backends(self, user: str = "app") -> int:
+        """Connections of a user that the server has."""
+        return int(self.psql(f"select count(*) from pg_stat_activity where usename = '{user}'"))
+
+
+def quoted(value: str) -> str:
+    """A value as a libpq connection string wants it."""
+    if value and not any(character in value for character in " '\\"):
+        return value
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
