@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""Lifeguard, Debian's PgBouncer and a direct connection, alternating in one run.
+
+Each round measures every contestant once for each number of clients and each query mode, in an order that changes from
+round to round, so that what else the machine does hits all of them alike. Shown are the medians over the rounds of
+transactions a second and of the processor time of the pooler for a transaction (user and system time of all of its
+threads), and the medians of the rounds' ratios to PgBouncer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "Tests/Integration"))
+
+from kit.daemon import BINARY, Lifeguard  # noqa: E402
+from kit.postgres import PostgreSQL  # noqa: E402
+from kit.processes import cpu_seconds, free_port, run, spawn  # noqa: E402
+from kit.waiting import wait_until  # noqa: E402
+
+DEPS = ROOT / ".run/deps"
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+
+
+@dataclass
+class Contestant:
+    """Something that pgbench connects to; `pid` is the process whose time counts."""
+
+    name: str
+    conninfo: str
+    pid: int | None = None
+    #: By mode and clients: transactions a second and µs a transaction, one for each round.
+    speed: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    cost: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+
+
+class PgBouncer:
+    """Debian's PgBouncer with a pool of the same size."""
+
+    def __init__(self, folder: Path, postgres: PostgreSQL, pool_size: int) -> None:
+        self.port = free_port()
+        (folder / "users.txt").write_text('"app" ""\n')
+        (folder / "pgbouncer.ini").write_text(f"""[databases]
+app = host=127.0.0.1 port={postgres.port} dbname=app
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {self.port}
+unix_socket_dir =
+auth_type = trust
+auth_file = {folder}/users.txt
+pool_mode = transaction
+default_pool_size = {pool_size}
+max_client_conn = 5000
+log_connections = 0
+log_disconnections = 0
+log_pooler_errors = 0
+log_stats = 0
+""")
+        options: dict = {"cwd": folder}
+        if os.getuid() == 0:
+            for path in (folder, *folder.iterdir()):
+                shutil.chown(path, "postgres", "postgres")
+            options |= {"user": "postgres", "group": "postgres", "extra_groups": []}
+        binary = shutil.which("pgbouncer", path=f"{DEPS}/usr/sbin:/usr/sbin:{os.environ['PATH']}")
+        if binary is None:
+            raise SystemExit("bench: no pgbouncer; `make bench` unpacks one below .run/deps")
+        # Copied, since user postgres cannot read a clone below /root.
+        binary = shutil.copy(binary, folder)
+        for library in (DEPS / "usr/lib").glob("*-linux-gnu*/*.so.*"):
+            shutil.copy(library, folder)
+        environment = {**os.environ, "LD_LIBRARY_PATH": str(folder)}
+        with (folder / "pgbouncer.log").open("ab") as log:
+            self.process = spawn(
+                [binary, folder / "pgbouncer.ini"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+                **options)
+        version = run([binary, "--version"], env=environment).stdout
+        self.version = version.split()[1]
+        self.conninfo = f"host=127.0.0.1 port={self.port} user=app dbname=app"
+
+    def stop(self) -> None:
+        """Stops it and waits."""
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(10)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="1,16,64,200", metavar="N,N", help="numbers of clients (%(default)s)")
+    parser.add_argument("--mode", default="simple,extended", metavar="M,M", help="pgbench's query modes (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=5, help="for each measurement (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="%(default)s")
+    parser.add_argument("--pool-size", type=int, default=20, help="server connections of each pooler (%(default)s)")
+    parser.add_argument("--skip-direct", action="store_true", help="leave out the direct connection")
+    parser.add_argument("--also", action="append", default=[], metavar="NAME=BINARY",
+                        help="a further build of Lifeguard to compare with")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
+    options = parser.parse_args()
+    options.clients = [int(number) for number in options.only.split(",")]
+    options.modes = options.mode.split(",")
+    return options
+
+
+def lifeguard(folder: Path, postgres: PostgreSQL, pool_size: int, binary: Path) -> Lifeguard:
+    folder.mkdir()
+    return Lifeguard(folder, {
+        "server": {"max_clients": 5000},
+        "pool": {"pool_size": pool_size, "max_overflow": 0},
+        "databases.app": {"upstream": f"host=127.0.0.1 port={postgres.port} dbname=app"},
+        "log": {"level": "warning", "connections": False},
+    }, binary=binary)
+
+
+def measure(postgres: PostgreSQL, contestant: Contestant, mode: str, clients: int, seconds: float) -> None:
+    """One run of pgbench."""
+    before = cpu_seconds(contestant.pid) if contestant.pid else 0
+    out = run([postgres.bin / "pgbench", "-n", "-S", "-M", mode, "-c", str(clients), "-j", str(min(clients, 2)),
+               "-T", f"{seconds:g}", contestant.conninfo], timeout=seconds + 120).stdout
+    after = cpu_seconds(contestant.pid) if contestant.pid else 0
+    transactions = int(re.search(r"actually processed: (\d+)", out)[1])
+    key = (mode, clients)
+    contestant.speed.setdefault(key, []).append(float(re.search(r"tps = ([\d.]+)", out)[1]))
+    contestant.cost.setdefault(key, []).append((after - before) / transactions * 1e6)
+
+
+def table(contestants: list[Contestant], options: argparse.Namespace) -> str:
+    """The medians, as Markdown."""
+    bouncer = next(contestant for contestant in contestants if contestant.name == "PgBouncer")
+    poolers = [contestant for contestant in contestants if contestant.pid]
+    head = ["mode", "clients", *(f"{contestant.name}, TPS" for contestant in contestants),
+            *(f"{contestant.name}, µs" for contestant in poolers)]
+    for contestant in poolers:
+        if contestant is not bouncer:
+            head += [f"{contestant.name} / PgBouncer, TPS", f"{contestant.name} / PgBouncer, µs"]
+    lines = ["| " + " | ".join(head) + " |", "| --- " + "| --: " * (len(head) - 1) + "|"]
+    for mode in options.modes:
+        for clients in options.clients:
+            key = (mode, clients)
+            cells = [mode, str(clients)]
+            cells += [f"{statistics.median(contestant.speed[key]):.0f}" for contestant in contestants]
+            cells += [f"{statistics.median(contestant.cost[key]):.1f}" for contestant in poolers]
+            for contestant in poolers:
+                if contestant is not bouncer:
+                    for figures, reference in ((contestant.speed, bouncer.speed), (contestant.cost, bouncer.cost)):
+                        ratios = [mine / theirs for mine, theirs in zip(figures[key], reference[key], strict=True)]
+                        cells.append(f"{statistics.median(ratios):.2f}")
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def conditions(postgres: PostgreSQL, bouncer: PgBouncer, options: argparse.Namespace) -> str:
+    """How the figures were taken."""
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return (f"`pgbench -S`, {options.seconds:g} s a measurement, medians of {options.rounds} rounds, "
+            f"{options.pool_size} server connections, transaction mode, everything on one machine: "
+            f"{model[1].strip() if model else platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, "
+            f"PostgreSQL {postgres.psql('show server_version').split()[0]}, PgBouncer {bouncer.version}, "
+            f"{datetime.date.today().isoformat()}. µs: processor time of the pooler for a transaction.")
+
+
+def write(text: str) -> None:
+    """Puts the text between the marks of docs/benchmarks.md."""
+    path = ROOT / "docs/benchmarks.md"
+    page = path.read_text() if path.exists() else f"# Benchmarks\n\nTaken with `make bench`.\n\n{BEGIN}\n{END}\n"
+    if BEGIN not in page:
+        page += f"\n{BEGIN}\n{END}\n"
+    before, rest = page.split(BEGIN, 1)
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END, 1)[1]}")
+    print(f"written into {path.relative_to(ROOT)}")
+
+
+def main() -> None:
+    options = arguments()
+    folder = Path(tempfile.mkdtemp(prefix="lifeguard-bench-", dir="/tmp"))
+    folder.chmod(0o755)
+    running: list[Lifeguard] = []
+    postgres = PostgreSQL(max_connections=max(options.clients) + 3 * options.pool_size + 20)
+    try:
+        run([postgres.bin / "pgbench", "-i", "-q", "-s", "10", postgres.conninfo()], timeout=120)
+        postgres.psql("vacuum analyze")
+        (folder / "pgbouncer").mkdir()
+        bouncer = PgBouncer(folder / "pgbouncer", postgres, options.pool_size)
+        contestants = [] if options.skip_direct else [Contestant("direct", postgres.conninfo())]
+        contestants.append(Contestant("PgBouncer", bouncer.conninfo, bouncer.process.pid))
+        builds = [("Lifeguard", BINARY), *(also.split("=", 1) for also in options.also)]
+        for number, (name, binary) in enumerate(builds):
+            daemon = lifeguard(folder / f"lifeguard{number}", postgres, options.pool_size, Path(binary))
+            running.append(daemon)
+            contestants.append(Contestant(name, daemon.conninfo(), daemon.pid))
+        for contestant in contestants:
+            wait_until(lambda: run(["psql", "-X", "-d", contestant.conninfo, "-c", "select 1"]), contestant.name)
+        for round_number in range(options.rounds):
+            print(f"round {round_number + 1} of {options.rounds}", file=sys.stderr)
+            for mode in options.modes:
+                for clients in options.clients:
+                    # Turned round every time, and rotated, so that nobody is always after the same one.
+                    shift = round_number % len(contestants)
+                    order = contestants[shift:] + contestants[:shift]
+                    for contestant in order if round_number % 2 == 0 else reversed(order):
+                        measure(postgres, contestant, mode, clients, options.seconds)
+        text = f"{conditions(postgres, bouncer, options)}\n\n{table(contestants, options)}"
+        print(text)
+        if options.write:
+            write(text)
+        bouncer.stop()
+    finally:
+        for daemon in running:
+            daemon.stop()
+        postgres.remove()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
