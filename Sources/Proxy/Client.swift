@@ -63,10 +63,8 @@ final class Client: Connection {
   var waitingSince: Int64 = 0
   var requestSince: Int64 = 0
   var transactionSince: Int64 = 0
-  /// A console command is being carried out.
-  var awaitsConsole = false
-  /// Console: an error was sent and everything up to the next Sync is dropped.
-  var consoleSkips = false
+  /// On the admin console.
+  var console = ConsoleSession()
 
   init(worker: Worker, token: ClientToken, peer: PeerAddress) {
     self.worker = worker
@@ -83,7 +81,7 @@ final class Client: Connection {
   /// No request is under way and none is waiting.
   var isIdle: Bool {
     guard server == nil else { return server!.isClean && inbox.isEmpty }
-    return !isWaiting && inbox.isEmpty && !awaitsConsole
+    return !isWaiting && inbox.isEmpty && console.running == nil
   }
 
   // MARK: Input

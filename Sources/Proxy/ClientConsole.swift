@@ -25,7 +25,7 @@ extension Client {
 
   /// One message of a console client. Returns whether to go on.
   func consoleStep(_ bytes: Span<UInt8>, _ cursor: inout Int) -> Bool {
-    if awaitsConsole || cursor == bytes.count { return false }
+    if console.running != nil || cursor == bytes.count { return false }
     guard let type = FrontendType(rawValue: bytes[cursor]) else {
       protocolViolation(bytes[cursor])
       return false
@@ -38,56 +38,169 @@ extension Client {
     guard bytes.count - cursor >= header.totalLength else { return false }
     let body = bytes.extracting(cursor + MessageHeader.size..<cursor + header.totalLength)
     cursor += header.totalLength
+    return consoleMessage(type, body)
+  }
+
+  private func consoleMessage(_ type: FrontendType, _ body: Span<UInt8>) -> Bool {
     switch type {
-    case .query:
-      guard let query = try? Frontend.Query(body: body) else {
-        protocolViolation(type.rawValue)
-        return false
-      }
-      awaitsConsole = true
-      worker.environment.console(WireText(body, query.text).text, user, worker.mailbox, token)
     case .terminate:
       worker.clientGone(self, .endOfStream)
       return false
     case .sync:
-      consoleSkips = false
+      console.skipsUntilSync = false
       send { $0.readyForQuery(.idle) }
-    case .flush, .copyData, .copyDone, .copyFail: break
-    case .parse, .bind, .describe, .execute, .close, .functionCall, .password:
-      if !consoleSkips {
-        consoleSkips = true
-        send {
-          $0.errorResponse(
-            ErrorFields(
-              .error, .featureNotSupported, "the console takes simple queries only",
-              hint: "With psycopg use a client-side binding cursor; with asyncpg use execute() without arguments."))
-        }
-      }
+      return true
+    case .flush, .copyData, .copyDone, .copyFail: return true
+    case .query, .parse, .bind, .describe, .execute, .close, .functionCall, .password: break
+    }
+    if console.skipsUntilSync { return true }
+    do throws(WireError) {
+      try consoleRequest(type, body)
+    } catch {
+      refuseOnConsole(ErrorFields(.error, error.sqlState, WireText("\(error)")))
     }
     return true
   }
 
+  private func consoleRequest(_ type: FrontendType, _ body: Span<UInt8>) throws(WireError) {
+    switch type {
+    case .query:
+      let query = try Frontend.Query(body: body)
+      runOnConsole(WireText(body, query.text), for: .query)
+    case .parse:
+      let parse = try Frontend.Parse(body: body)
+      guard console.statements.count < ConsoleSession.kept else {
+        return refuseOnConsole(ErrorFields(.error, .programLimitExceeded, "too many prepared statements"))
+      }
+      console.statements[WireText(body, parse.statement)] = WireText(body, parse.text)
+      send { $0.parseComplete() }
+    case .bind:
+      let bind = try Frontend.Bind(body: body)
+      guard let text = console.statements[WireText(body, bind.statement)] else { return refuseUnknownStatement() }
+      guard bind.parameterCount == 0 else {
+        return refuseOnConsole(ErrorFields(.error, .featureNotSupported, "console commands have no parameters"))
+      }
+      console.portals = [WireText(body, bind.portal): ConsoleSession.Portal(text: text)]
+      send { $0.bindComplete() }
+    case .describe:
+      let describe = try Frontend.Describe(body: body)
+      let name = WireText(body, describe.name)
+      let isStatement = describe.target == .statement
+      guard let text = isStatement ? console.statements[name] : console.portals[name]?.text else {
+        return refuseUnknownStatement()
+      }
+      if isStatement { send { $0.parameterDescription([]) } }
+      runOnConsole(text, for: .describe(portal: isStatement ? nil : name))
+    case .execute:
+      let execute = try Frontend.Execute(body: body)
+      guard let portal = console.portals[WireText(body, execute.portal)] else { return refuseUnknownStatement() }
+      if let reply = portal.described {
+        send { $0.consoleRows(reply) }
+      } else {
+        runOnConsole(portal.text, for: .execute)
+      }
+    case .close:
+      let close = try Frontend.Close(body: body)
+      let name = WireText(body, close.name)
+      if close.target == .statement { console.statements[name] = nil } else { console.portals[name] = nil }
+      send { $0.closeComplete() }
+    case .functionCall, .password, .sync, .flush, .terminate, .copyData, .copyDone, .copyFail:
+      refuseOnConsole(ErrorFields(.error, .featureNotSupported, "the console has no functions"))
+    }
+  }
+
+  private func refuseUnknownStatement() {
+    refuseOnConsole(ErrorFields(.error, .invalidStatementName, "no such prepared statement or portal"))
+  }
+
+  /// An error ends the cycle: everything up to its Sync is skipped.
+  private func refuseOnConsole(_ fields: ErrorFields) {
+    console.skipsUntilSync = true
+    send { $0.errorResponse(fields) }
+  }
+
+  private func runOnConsole(_ text: WireText, for purpose: ConsoleSession.Purpose) {
+    console.running = purpose
+    worker.environment.console(text.text, user, worker.mailbox, token)
+  }
+
   /// The control plane has carried out a command.
   func consoleReplied(_ reply: ConsoleReply) {
-    awaitsConsole = false
-    send { writer in
-      switch reply {
-      case .rows(let columns, let rows, let tag):
-        writer.rowDescription(
-          columns.map {
-            (WireText($0.name), Backend.ColumnAttributes(typeID: $0.typeID, typeSize: $0.typeSize))
-          })
-        for row in rows { writer.dataRow(row.map { value in value.map { Array($0.utf8) } }) }
-        writer.commandComplete(WireText(tag))
-      case .done(let tag): writer.commandComplete(WireText(tag))
-      case .empty: writer.emptyQueryResponse()
-      case .failed(let code, let message, let hint):
-        writer.errorResponse(
-          ErrorFields(
-            .error, SQLState(code) ?? .internalError, WireText(message), hint: hint.map { WireText($0) }))
+    guard let purpose = console.running else { preconditionFailure("a reply to no command") }
+    console.running = nil
+    if case .failed(let code, let message, let hint) = reply {
+      let fields = ErrorFields(
+        .error, SQLState(code) ?? .internalError, WireText(message), hint: hint.map { WireText($0) })
+      if case .query = purpose {
+        send {
+          $0.errorResponse(fields)
+          $0.readyForQuery(.idle)
+        }
+      } else {
+        refuseOnConsole(fields)
       }
-      writer.readyForQuery(.idle)
+      return worker.resume(self)
     }
+    send { writer in
+      switch purpose {
+      case .query:
+        writer.consoleColumns(reply, orNoData: false)
+        writer.consoleRows(reply)
+        writer.readyForQuery(.idle)
+      case .describe: writer.consoleColumns(reply, orNoData: true)
+      case .execute: writer.consoleRows(reply)
+      }
+    }
+    if case .describe(let portal?) = purpose { console.portals[portal]?.described = reply }
     worker.resume(self)
+  }
+}
+
+/// What a console client has prepared, and what is being carried out for it. The extended protocol works as far as
+/// drivers need it: without parameters, and a described portal is executed with the rows it was described by.
+struct ConsoleSession {
+  /// Prepared statements that one client may have.
+  static let kept = 64
+
+  enum Purpose {
+    case query
+    /// The columns are wanted; those of a portal are kept with their rows for its Execute.
+    case describe(portal: WireText?)
+    case execute
+  }
+
+  struct Portal {
+    var text: WireText
+    var described: ConsoleReply?
+  }
+
+  /// The command under way: one at a time.
+  var running: Purpose?
+  /// An error was sent: everything up to the next Sync is skipped.
+  var skipsUntilSync = false
+  var statements: [WireText: WireText] = [:]
+  /// The latest portal.
+  var portals: [WireText: Portal] = [:]
+}
+
+extension MessageWriter {
+  fileprivate mutating func consoleColumns(_ reply: ConsoleReply, orNoData: Bool) {
+    if case .rows(let columns, _, _) = reply {
+      rowDescription(
+        columns.map { (WireText($0.name), Backend.ColumnAttributes(typeID: $0.typeID, typeSize: $0.typeSize)) })
+    } else if orNoData {
+      noData()
+    }
+  }
+
+  fileprivate mutating func consoleRows(_ reply: ConsoleReply) {
+    switch reply {
+    case .rows(_, let rows, let tag):
+      for row in rows { dataRow(row.map { value in value.map { Array($0.utf8) } }) }
+      commandComplete(WireText(tag))
+    case .done(let tag): commandComplete(WireText(tag))
+    case .empty: emptyQueryResponse()
+    case .failed: break
+    }
   }
 }

@@ -52,7 +52,7 @@ extension Refusal {
   /// The server connection died while the client's request was under way.
   static func connectionLost(_ pool: Pool, code: SQLState, detail: String) -> Refusal {
     Refusal(
-      code: code, message: WireText("\(pool.quotedLabel) lost the server connection that the request or its transaction was on"),
+      code: code, message: WireText("\(pool.quotedLabel) lost the server connection of the request or its transaction"),
       detail: WireText(detail))
   }
 
@@ -69,7 +69,8 @@ extension Refusal {
     Refusal(
       code: .tooManyConnections,
       message: WireText("\(pool.quotedLabel) has max_pinned \(pool.settings.maxPinned) connections pinned already"),
-      detail: WireText("In \(pool.settings.mode.rawValue) mode a named prepared statement keeps its server connection."),
+      detail: WireText(
+        "In \(pool.settings.mode.rawValue) mode a named prepared statement keeps its server connection."),
       hint: "Raise pool_size or max_pinned, or turn prepared statements off in the driver.")
   }
 

@@ -71,7 +71,7 @@ extension Worker {
     } else if client.phase == .login {
       state = .login
     } else {
-      state = client.server != nil || client.awaitsConsole ? .active : .idle
+      state = client.server != nil || client.console.running != nil ? .active : .idle
     }
     var snapshot = ClientSnapshot(state: state, connection: connection)
     if client.isWaiting { snapshot.waitMicroseconds = max(0, loop.now - client.waitingSince) / 1000 }

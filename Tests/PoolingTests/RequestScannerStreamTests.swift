@@ -60,6 +60,7 @@ import Testing
       case .answerSync:
         transcript.events.append("answered")
         return true
+      case .answerInLostBlock: preconditionFailure("no block was lost")
       case .dropped: return true
       case .pause, .needMore: return false
       case .terminate, .violation:

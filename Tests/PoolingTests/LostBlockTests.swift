@@ -1,0 +1,135 @@
+import Pooling
+import PostgresWire
+import Testing
+
+/// A client whose transaction lost its server connection, seen through its scanner.
+@Suite struct LostBlockTests {
+  private var scanner = RequestScanner()
+
+  /// All steps for what the client sends, up to where more is needed or a server connection is.
+  private mutating func steps(_ write: (inout MessageWriter) -> Void) -> [RequestScanner.Step] {
+    var writer = MessageWriter()
+    write(&writer)
+    var cursor = 0
+    var steps: [RequestScanner.Step] = []
+    while true {
+      let step = scanner.next(writer.bytes.span, &cursor)
+      if step == .needMore { return steps }
+      steps.append(step)
+      if step == .checkout { return steps }
+    }
+  }
+
+  @Test mutating func queriesAreRefusedUntilRollback() {
+    scanner.loseBlock(isUnreported: true)
+    #expect(scanner.detachedStatus == .failed)
+    #expect(
+      steps {
+        $0.query("select 1")
+        $0.query("insert into t values (1)")
+        $0.query("")
+      } == [
+        .answerInLostBlock(.refused(isFirst: true), isOver: true),
+        .answerInLostBlock(.refused(isFirst: false), isOver: true), .answerInLostBlock(.empty, isOver: true),
+      ])
+    #expect(scanner.detachedStatus == .failed)
+    #expect(
+      steps {
+        $0.query("rollback")
+        $0.query("select 1")
+      } == [.answerInLostBlock(.rolledBack, isOver: true), .checkout])
+    #expect(scanner.detachedStatus == .idle)
+  }
+
+  @Test mutating func aCommitOfABlockWhoseLossIsNotKnownYetFails() {
+    scanner.loseBlock(isUnreported: true)
+    #expect(steps { $0.query("commit") } == [.answerInLostBlock(.refused(isFirst: true), isOver: true)])
+    #expect(steps { $0.query("commit") } == [.answerInLostBlock(.rolledBack, isOver: true)])
+  }
+
+  @Test mutating func aRollbackGetsWhatItAsksFor() {
+    scanner.loseBlock(isUnreported: true)
+    #expect(steps { $0.query("ROLLBACK;") } == [.answerInLostBlock(.rolledBack, isOver: true)])
+    #expect(!scanner.hasUnreportedLoss)
+  }
+
+  @Test mutating func theBlockEndsByTheExtendedProtocolToo() {
+    scanner.loseBlock(isUnreported: false)
+    let cycle = steps {
+      $0.parse(statement: "s", text: "ROLLBACK")
+      $0.describe(.statement, "s")
+      $0.bind(statement: "s")
+      $0.describe(.portal)
+      $0.execute()
+      $0.sync()
+    }
+    #expect(
+      cycle == [
+        .answerInLostBlock(.parsed, isOver: false), .answerInLostBlock(.described(isStatement: true), isOver: false),
+        .answerInLostBlock(.bound, isOver: false), .answerInLostBlock(.described(isStatement: false), isOver: false),
+        .answerInLostBlock(.rolledBack, isOver: false), .answerSync,
+      ])
+    #expect(scanner.detachedStatus == .idle)
+  }
+
+  @Test mutating func aRefusedCycleIsSkippedToItsSync() {
+    scanner.loseBlock(isUnreported: true)
+    let cycle = steps {
+      $0.parse(text: "select 1")
+      $0.bind()
+      $0.execute()
+      $0.query("rollback")
+      $0.sync()
+    }
+    #expect(cycle == [.answerInLostBlock(.refused(isFirst: true), isOver: false), .answerSync])
+    #expect(scanner.detachedStatus == .failed)
+  }
+
+  @Test mutating func statementsThatWereNeverParsedHereAreRefused() {
+    scanner.loseBlock(isUnreported: false)
+    #expect(
+      steps {
+        $0.bind(statement: "other")
+        $0.sync()
+      } == [.answerInLostBlock(.refused(isFirst: false), isOver: false), .answerSync])
+  }
+
+  @Test mutating func aRefusedBeginLosesItsBlock() {
+    var writer = MessageWriter()
+    writer.query("begin")
+    writer.query("insert into t values (1)")
+    var cursor = 0
+    #expect(scanner.next(writer.bytes.span, &cursor) == .checkout)
+    #expect(scanner.refuse(writer.bytes.span, &cursor))
+    #expect(scanner.detachedStatus == .failed)
+    #expect(
+      scanner.next(writer.bytes.span, &cursor) == .answerInLostBlock(.refused(isFirst: false), isOver: true))
+  }
+
+  @Test mutating func aRefusedStatementOutsideOfABlockLosesNothing() {
+    var writer = MessageWriter()
+    writer.query("insert into t values (1)")
+    var cursor = 0
+    #expect(scanner.refuse(writer.bytes.span, &cursor))
+    #expect(scanner.detachedStatus == .idle)
+  }
+
+  @Test mutating func requestsThatMayCommitOrBeginAreRemembered() {
+    var ledger = Ledger()
+    func send(_ text: WireText, isInBlock: Bool) {
+      var writer = MessageWriter()
+      writer.query(text)
+      var cursor = 0
+      _ = scanner.next(writer.bytes.span, &cursor, ledger: &ledger, isInBlock: isInBlock)
+    }
+    scanner.attached()
+    send("insert into t values (1)", isInBlock: true)
+    #expect(!scanner.mayCommit)
+    send("commit", isInBlock: true)
+    #expect(scanner.mayCommit)
+    scanner.answered()
+    #expect(!scanner.mayCommit && !scanner.beginsBlock)
+    send("begin", isInBlock: false)
+    #expect(scanner.beginsBlock)
+  }
+}
