@@ -40,8 +40,16 @@ public struct ReplyScanner: Sendable {
   /// Bytes still to come of a message whose beginning has been passed on (or dropped).
   private var bodyLeft = 0
   private var bodyIsForClient = false
+  /// A RESET or DISCARD ALL of the client has been completed since this was last set to false.
+  public var hasReset = false
 
   public init() {}
+
+  /// Another client has the connection: what is left of a notice that came in between is not its own.
+  public mutating func attached() {
+    bodyIsForClient = false
+    hasReset = false
+  }
 
   /// The client has been sent the beginning of a message, but not yet all of it.
   public var isInsideClientMessage: Bool { bodyLeft > 0 && bodyIsForClient }
@@ -78,6 +86,12 @@ public struct ReplyScanner: Sendable {
         cursor = message.upperBound
         return examine(type, message, bytes)
       }
+      if type == .commandComplete {
+        guard bytes.count - cursor >= min(header.totalLength, MessageHeader.size + 2) else {
+          return start < cursor ? .forward(start..<cursor) : .needMore
+        }
+        if ledger.owner == .client && isReset(bytes, cursor, header) { hasReset = true }
+      }
       let owner = ledger.owner
       if start < cursor && owner != .client { return .forward(start..<cursor) }
       if type == .errorResponse && owner == .daemon { return .violation(header.type) }
@@ -90,6 +104,16 @@ public struct ReplyScanner: Sendable {
       bodyLeft = header.bodyLength
       bodyIsForClient = owner != .daemon
       if owner == .daemon { start = cursor }
+    }
+  }
+
+  /// Whether a command tag is `RESET` or `DISCARD ALL`; their lengths and first letters tell them from all others.
+  private func isReset(_ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader) -> Bool {
+    let tag = cursor + MessageHeader.size
+    switch header.bodyLength {
+    case 6: return bytes[tag] == UInt8(ascii: "R")
+    case 12: return bytes[tag] == UInt8(ascii: "D") && bytes[tag + 1] == UInt8(ascii: "I")
+    default: return false
     }
   }
 

@@ -64,12 +64,17 @@ public struct RequestScanner: Sendable {
   public private(set) var mayCommit = false
   /// Among the requests that are not answered yet is one that begins a transaction block.
   public private(set) var beginsBlock = false
+  /// A statement has been parsed since all was last answered.
+  private var hasParsed = false
   private var isAtBoundary = true
 
   public init() {}
 
   /// The client's block is lost, and no error has told it so.
   public var hasUnreportedLoss: Bool { lostBlock?.isUnreported ?? false }
+
+  /// The client has begun a cycle of the extended protocol whose Sync it has not sent yet.
+  public var isInsideCycle: Bool { !isAtBoundary }
 
   /// The transaction status while no server connection is held.
   public var detachedStatus: Backend.TransactionStatus { lostBlock == nil ? .idle : .failed }
@@ -101,6 +106,7 @@ public struct RequestScanner: Sendable {
     requestsSinceCheckout = 0
     mayCommit = false
     beginsBlock = false
+    hasParsed = false
   }
 
   /// The client's transaction block is lost. `isUnreported` where no error has told it so.
@@ -261,10 +267,11 @@ public struct RequestScanner: Sendable {
           return .refusePin(message)
         }
         if let text = RequestScanner.text(type, bytes, cursor, header) {
-          if isInBlock {
-            mayCommit = mayCommit || TransactionStatement.mayCommit(bytes.extracting(text))
+          if isInBlock || beginsBlock {
+            let isCut = header.totalLength > bytes.count - cursor
+            mayCommit = mayCommit || isCut || TransactionStatement.mayCommit(bytes.extracting(text))
           } else {
-            beginsBlock = beginsBlock || TransactionStatement(bytes.extracting(text)) == .begin
+            beginsBlock = TransactionStatement(bytes.extracting(text)) == .begin
           }
         }
         note(type, bytes, cursor, header, &ledger)
@@ -288,6 +295,7 @@ public struct RequestScanner: Sendable {
       ledger.sent(.query, by: .client)
     case .functionCall: ledger.sent(.functionCall, by: .client)
     case .parse:
+      hasParsed = true
       if header.bodyLength > 0 && bytes[body] != 0 {
         holdsNamedStatement = true
       } else {
@@ -296,6 +304,8 @@ public struct RequestScanner: Sendable {
       }
       ledger.sent(.parse, by: .client)
     case .bind:
+      // What an earlier cycle has parsed may be anything.
+      if !hasParsed { mayCommit = true }
       if bindsUnnamedStatement(bytes, cursor, header) { unnamedAwaitsUse = false }
       ledger.sent(.bind, by: .client)
     case .describe:

@@ -47,7 +47,7 @@ public final class SessionSettings: Sendable {
   }
 
   /// Settings that a client cannot set: the server's own facts. A client is told when they differ.
-  static let facts: Set<String> = [
+  public static let facts: Set<String> = [
     "server_version", "server_encoding", "integer_datetimes", "in_hot_standby", "is_superuser",
     "session_authorization",
   ]

@@ -58,13 +58,21 @@ private struct WordScanner {
     let start = offset
     while offset < text.count, isLetter(text[offset]) { offset += 1 }
     guard offset > start else { return nil }
-    let known: [(StaticString, Word)] = [
-      ("begin", .begin), ("start", .start), ("transaction", .transaction), ("commit", .commit), ("end", .end),
-      ("rollback", .rollback), ("abort", .abort), ("prepare", .prepare), ("work", .work), ("call", .call),
-      ("do", .do),
-    ]
-    for (name, word) in known where matches(text, start..<offset, name) { return word }
-    return .other
+    let word = start..<offset
+    switch (word.count, text[start] | 0x20) {
+    case (2, UInt8(ascii: "d")): return matches(text, word, "do") ? .do : .other
+    case (3, UInt8(ascii: "e")): return matches(text, word, "end") ? .end : .other
+    case (4, UInt8(ascii: "w")): return matches(text, word, "work") ? .work : .other
+    case (4, UInt8(ascii: "c")): return matches(text, word, "call") ? .call : .other
+    case (5, UInt8(ascii: "b")): return matches(text, word, "begin") ? .begin : .other
+    case (5, UInt8(ascii: "s")): return matches(text, word, "start") ? .start : .other
+    case (5, UInt8(ascii: "a")): return matches(text, word, "abort") ? .abort : .other
+    case (6, UInt8(ascii: "c")): return matches(text, word, "commit") ? .commit : .other
+    case (7, UInt8(ascii: "p")): return matches(text, word, "prepare") ? .prepare : .other
+    case (8, UInt8(ascii: "r")): return matches(text, word, "rollback") ? .rollback : .other
+    case (11, UInt8(ascii: "t")): return matches(text, word, "transaction") ? .transaction : .other
+    default: return .other
+    }
   }
 
   /// Nothing but WORK, TRANSACTION and semicolons follows.

@@ -49,6 +49,11 @@ final class Client: Connection {
   /// The session's settings as the client knows them; set when login is over.
   var wanted: SessionSettings?
 
+  /// The settings that it logged in with, which RESET goes back to.
+  var login: SessionSettings?
+  /// Server connections in a row that died while settings were being applied.
+  var lossesWhileApplying = 0
+
   /// The server connection that is checked out, if any.
   var server: Server?
   /// In the pool's queue.
@@ -80,7 +85,8 @@ final class Client: Connection {
 
   /// No request is under way and none is waiting.
   var isIdle: Bool {
-    guard server == nil else { return server!.isClean && inbox.isEmpty }
+    guard worker.loop.pendingOutput(socket) == 0 else { return false }
+    if let server { return server.isClean && inbox.isEmpty }
     return !isWaiting && inbox.isEmpty && console.running == nil
   }
 
@@ -104,7 +110,7 @@ final class Client: Connection {
 
   /// The client has read enough of its output that the server connection may be read again.
   override func drained() {
-    server?.resumeReceiving()
+    if let server { server.resumeReceiving() } else { worker.resume(self) }
   }
 
   /// Goes on with input that waited.
@@ -122,10 +128,15 @@ final class Client: Connection {
     }
   }
 
-  /// Reading stops while much input waits, or while the server connection does not take what it is sent.
+  /// What the daemon itself answers is not read by the client: it asks for no more until it has.
+  private var isOutputFull: Bool { server == nil && worker.loop.isBacklogged(socket) }
+
+  /// Reading stops while much input waits, or while the server connection, or the client, does not take what it is sent.
   func adjustReceiving() {
     guard phase != .closed else { return }
-    let isFull = inbox.count > Client.inboxLimit || server.map { worker.loop.isBacklogged($0.socket) } ?? false
+    let isFull =
+      inbox.count > Client.inboxLimit || isOutputFull
+      || server.map { worker.loop.isBacklogged($0.socket) } ?? false
     guard isFull != isReceivingPaused else { return }
     isReceivingPaused = isFull
     worker.loop.setReceiving(!isFull, on: socket)
@@ -136,7 +147,7 @@ final class Client: Connection {
   private func consume(_ bytes: Span<UInt8>) -> Int {
     var cursor = 0
     var goesOn = true
-    while goesOn {
+    while goesOn && !isOutputFull {
       switch phase {
       case .startup: goesOn = startupStep(bytes, &cursor)
       case .login: goesOn = loginStep()
@@ -145,7 +156,7 @@ final class Client: Connection {
       case .closed: return bytes.count
       }
     }
-    return cursor
+    return phase == .closed ? bytes.count : cursor
   }
 
   // MARK: Serving
@@ -159,16 +170,20 @@ final class Client: Connection {
     }
     if isWaiting || isApplying { return false }
     guard let server else { return detachedStep(bytes, &cursor) }
+    if server.needsFence && !requests.isInsideForwardedMessage { server.sendFence() }
     let step = requests.next(
       bytes, &cursor, ledger: &server.replies.ledger,
-      requestLimit: worker.hasWaiters(server.pool) ? Worker.requestsPerTurn : .max,
+      requestLimit: worker.requestLimit(server.pool),
       mayPin: server.pool.sharesConnections ? server.pool.pinned < server.pool.settings.maxPinned : true,
       isInBlock: server.status != .idle)
     switch step {
     case .forward(let range):
       server.send(bytes.extracting(range))
+      worker.messageEnded(self, server)
       return true
-    case .dropped: return true
+    case .dropped:
+      worker.messageEnded(self, server)
+      return true
     case .closeUnnamedStatement:
       server.closeUnnamedStatement()
       return true

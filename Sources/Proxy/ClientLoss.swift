@@ -17,7 +17,7 @@ struct ConnectionLoss {
   var wasOwedReplies: Bool
   /// Queries and Syncs whose ReadyForQuery is owed.
   var readiesOwed: Int
-  /// Requests were sent whose Sync has not come from the client yet.
+  /// Requests were sent, answered or not, whose Sync has not come from the client yet.
   var isInsideCycle: Bool
   /// The server's last words, or the socket's.
   var detail: String
@@ -30,7 +30,7 @@ struct ConnectionLoss {
     wasApplying = client.isApplying
     wasOwedReplies = server.replies.ledger.owner != nil
     readiesOwed = server.replies.ledger.clientReadiesOwed
-    isInsideCycle = server.replies.ledger.isInsideCycle
+    isInsideCycle = server.replies.ledger.isInsideCycle || client.requests.isInsideCycle
     self.detail = detail
   }
 }
@@ -45,7 +45,7 @@ extension Client {
   /// transaction block is lost (`LostBlock`). Only a client whose session lived on the connection, or that has got half
   /// of a message, is closed.
   func serverLost(_ loss: ConnectionLoss) {
-    guard phase == .serving, !loss.wasApplying, let pool else { return worker.resume(self) }
+    guard phase == .serving, !loss.wasApplying, let pool else { return checkoutAgain(loss) }
     if loss.isCut || loss.hadSession {
       let lost = loss.isCut ? "in the middle of a message" : "and with it the session's state"
       return close(
@@ -55,7 +55,8 @@ extension Client {
     }
     let refusal = Refusal.connectionLost(
       pool, code: loss.isRolledBack ? .serializationFailure : .statementCompletionUnknown, detail: loss.detail)
-    if loss.wasInBlock { requests.loseBlock(isUnreported: !loss.wasOwedReplies) }
+    let hadRequest = loss.wasOwedReplies || loss.isInsideCycle
+    if loss.wasInBlock { requests.loseBlock(isUnreported: !hadRequest) }
     if loss.readiesOwed > 0 {
       send {
         for _ in 0..<loss.readiesOwed {
@@ -64,8 +65,21 @@ extension Client {
         }
       }
     }
-    if loss.wasOwedReplies && loss.isInsideCycle { requests.skipUntilSync() }
-    if loss.wasInBlock && !loss.wasOwedReplies || loss.wasOwedReplies && loss.isInsideCycle { heldError = refusal }
+    if loss.isInsideCycle { requests.skipUntilSync() }
+    if loss.wasInBlock && !hadRequest || loss.isInsideCycle { heldError = refusal }
     worker.resume(self)
   }
+
+  /// Nothing of the client's has been sent: it takes another connection, but not without end.
+  private func checkoutAgain(_ loss: ConnectionLoss) {
+    lossesWhileApplying += 1
+    if let pool, lossesWhileApplying > Client.lossesWhileApplyingLimit {
+      lossesWhileApplying = 0
+      refusal = .unavailable(pool, code: .cannotConnectNow, detail: loss.detail)
+      if phase == .login { return loginRefused() }
+    }
+    worker.resume(self)
+  }
+
+  private static let lossesWhileApplyingLimit = 3
 }

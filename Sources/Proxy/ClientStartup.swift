@@ -92,6 +92,10 @@ extension Client {
   /// A server connection is there to try the startup settings on.
   func applyStartup() {
     guard let pool, let server, let base = pool.base else { preconditionFailure("a login without a connection") }
+    if let fact = startup.first(where: { SessionSettings.facts.contains($0.name.lowercased()) }) {
+      return startupApplied(
+        server, ErrorFields(.error, .cantChangeRuntimeParameter, "parameter \"\(fact.name)\" cannot be changed"))
+    }
     let wanted = worker.settingsTable.settings(base, startingWith: startup)
     let difference = server.settings.differences(to: wanted)
     if difference.changes.isEmpty {
@@ -126,6 +130,7 @@ extension Client {
 
   private func welcome(_ settings: SessionSettings) {
     wanted = settings
+    login = settings
     startup = []
     phase = .serving
     pool?.telemetry.loginCount.add()

@@ -119,6 +119,9 @@ public final class DataPlane: Sendable {
       WorkerThread.start(name: "worker \(index)") { [self] in
         let worker = Worker(index: index, mailbox: mailbox, settings: settings, environment: environment)
         worker.run(listeners: listeners)
+        for message in mailbox.close() {
+          if case .snapshot(_, let reply) = message { reply(WorkerSnapshot(worker: index)) }
+        }
         workerFinished()
       }
     }
@@ -155,10 +158,11 @@ public final class DataPlane: Sendable {
   /// Collects what all workers know.
   public func snapshot(_ detail: SnapshotDetail) async -> [WorkerSnapshot] {
     await withTaskGroup(of: WorkerSnapshot.self) { group in
-      for worker in workers {
+      for (index, worker) in workers.enumerated() {
         group.addTask {
           await withCheckedContinuation { continuation in
-            worker.post(.snapshot(detail) { continuation.resume(returning: $0) })
+            let isTaken = worker.post(.snapshot(detail) { continuation.resume(returning: $0) })
+            if !isTaken { continuation.resume(returning: WorkerSnapshot(worker: index)) }
           }
         }
       }

@@ -52,8 +52,14 @@ final class Server: Connection {
   var work = OwnWork.none
   /// Counted in `Pool.pinned`.
   var isPinned = false
-  /// It was a session's (session mode, pinned): the reset query runs before the next client gets it.
-  var needsReset = false
+  /// What runs before the next client gets it.
+  var cleaning = Cleaning.none
+  /// A fence is wanted as soon as the client is not in the middle of a message.
+  private(set) var needsFence = false
+  /// The client is in the middle of a message that its last ReadyForQuery did not wait for.
+  var awaitsMessageEnd = false
+  /// A client's message was sent in part and will not be completed: the protocol allows nothing more.
+  var isCut = false
   /// What requests made to fail by `refuseStatement` are to be told.
   private var refusals: [Refusal] = []
   /// The statement that no session has; the server's error names it.
@@ -127,6 +133,18 @@ final class Server: Connection {
     send(writer.bytes.span)
   }
 
+  /// Wants a fence, now or at the end of the client's message.
+  func fence() {
+    guard case .none = work else { return }
+    needsFence = true
+    if client?.requests.isInsideForwardedMessage != true { sendFence() }
+  }
+
+  func sendFence() {
+    needsFence = false
+    if replies.ledger.isInDoubt { sendQuery("", for: .fence) }
+  }
+
   private func begin(_ work: OwnWork, _ requests: [Request], _ write: (inout MessageWriter) -> Void) {
     self.work = work
     ownError = nil
@@ -189,6 +207,7 @@ final class Server: Connection {
         if !pool.sharesConnections || isPinned { toClient(bytes.extracting(range)) }
       case .ownError(let range):
         ownError = ErrorFields(message: bytes, range)
+        if ownError?.severity == .fatal || ownError?.severity == .panic { fatal = ownError }
       case .ownReady(let status):
         self.status = status
         if replies.ledger.isEmpty { isDirty = false }
@@ -252,6 +271,19 @@ final class Server: Connection {
     settings = worker.settingsTable.settings(
       settings, reporting: WireText(body, parameter.name).text, value: WireText(body, parameter.value))
   }
+}
+
+/// What a connection needs before another client may have it; each includes those before it.
+enum Cleaning: Int, Comparable {
+  case none
+  /// RESET ALL: a client has reset settings, and which of its own are left is not known.
+  case settings
+  /// The reset query: it was a session's.
+  case session
+  /// DISCARD ALL: it was pinned for what was on it.
+  case everything
+
+  static func < (left: Cleaning, right: Cleaning) -> Bool { left.rawValue < right.rawValue }
 }
 
 extension ErrorFields {

@@ -16,6 +16,8 @@ import Upstream
 final class Worker: EventLoopDelegate {
   /// Requests that one client may send on a connection before others get their turn, while others wait.
   static let requestsPerTurn = 64
+  /// Pools beyond which one that has never had a connection is dropped with its last client.
+  private static let poolsKept = 1000
   /// Clients beyond `max_clients` that are let in as far as their error message.
   private static let refusedClientsAtOnce = 200
 
@@ -38,6 +40,8 @@ final class Worker: EventLoopDelegate {
   var servers = ServerSlots()
   var dials: [ServerToken: Dial] = [:]
   private var runnable: [Client] = []
+  /// The clients that go on now; kept so that nothing is allocated.
+  private var running: [Client] = []
   private var poolTimerAt = Int64.max
   private(set) var isDraining = false
   private var isStopping = false
@@ -156,8 +160,6 @@ final class Worker: EventLoopDelegate {
 
   var allPools: [Pool] { Array(poolByID.values) }
 
-  func hasWaiters(_ pool: Pool) -> Bool { pools.hasWaiters(pool.id) }
-
   /// Takes new settings. Pools that are still served get theirs; the others are retired.
   private func apply(_ new: Settings) {
     settings = new
@@ -167,9 +169,7 @@ final class Worker: EventLoopDelegate {
         (section.upstream["user"] ?? pool.user) == pool.user,
         let target = try? Worker.target(section, database: pool.database, user: pool.user)
       else {
-        poolByName[PoolName(database: pool.database, user: pool.user)] = nil
-        pools.retire(pool.id, now: time)
-        retiredPools.append(pool)
+        retire(pool)
         continue
       }
       pool.settings = new.pool(database: pool.database, user: pool.user)
@@ -208,12 +208,12 @@ final class Worker: EventLoopDelegate {
   func turnEnding() {
     carryOutEffects()
     while !runnable.isEmpty {
-      var batch: [Client] = []
-      swap(&batch, &runnable)
-      for client in batch {
+      swap(&running, &runnable)
+      for client in running {
         client.isRunnable = false
         client.run()
       }
+      running.removeAll(keepingCapacity: true)
       carryOutEffects()
     }
     if let deadline = pools.nextDeadline, deadline.nanoseconds < poolTimerAt {
@@ -226,14 +226,17 @@ final class Worker: EventLoopDelegate {
 
   // MARK: Checkout
 
-  /// A client's request needs a server connection.
+  /// A client's request needs a server connection. It goes on by itself if it has one when this returns.
   func checkout(_ client: Client) {
     guard let pool = servedPool(of: client) else { preconditionFailure("a checkout without a pool") }
     client.isWaiting = true
     client.waitingSince = loop.now
     let identity = client.wanted?.identity ?? pool.base?.identity ?? 0
     pools.checkout(client.token, from: pool.id, settings: identity, now: time)
+    let wasRunnable = client.isRunnable
+    client.isRunnable = true
     carryOutEffects()
+    client.isRunnable = wasRunnable
   }
 
   /// The client's pool; where that was retired and the settings have the database again, the new one.
@@ -247,24 +250,40 @@ final class Worker: EventLoopDelegate {
     return client.pool
   }
 
+  /// Takes a pool out of service: it is no longer in the settings, or there are many and it has never had a connection
+  /// (whoever connects may name any user, and must not fill the memory with that).
+  private func retire(_ pool: Pool) {
+    poolByName[PoolName(database: pool.database, user: pool.user)] = nil
+    retiredPools.append(pool)
+    pools.retire(pool.id, now: time)
+  }
+
   private func removeRetiredPools() {
     retiredPools.removeAll { pool in
       guard pool.clients == 0, pools.isEmpty(pool.id) else { return false }
       pools.remove(pool.id)
       poolByID[pool.id] = nil
+      if !poolByID.values.contains(where: { $0.user == pool.user }) { removeLimit(.user(pool.user)) }
+      if !poolByID.values.contains(where: { $0.database == pool.database }) { removeLimit(.database(pool.database)) }
       return true
     }
   }
 
+  private func removeLimit(_ name: LimitName) {
+    if let limit = limitByName.removeValue(forKey: name) { pools.removeLimit(limit) }
+  }
+
   private func assign(_ token: ClientToken, _ serverToken: ServerToken) {
-    guard let client = client(token), let server = servers[serverToken] else {
-      preconditionFailure("assigned what is not there")
+    guard let server = servers[serverToken] else { return }
+    guard let client = client(token) else {
+      pools.checkin(serverToken, settings: server.settings.identity, now: time)
+      return
     }
     client.isWaiting = false
     client.server = server
     server.client = client
-    server.needsReset = !server.pool.sharesConnections
     client.requests.attached()
+    server.replies.attached()
     let telemetry = server.pool.telemetry
     telemetry.serverAssignmentCount.add()
     telemetry.checkouts.add()
@@ -307,7 +326,7 @@ final class Worker: EventLoopDelegate {
   }
 
   private func fail(_ token: ClientToken, _ failure: WaitFailure) {
-    guard let client = client(token), let pool = client.pool else { preconditionFailure("failed what is not there") }
+    guard let client = client(token), let pool = client.pool else { return }
     client.isWaiting = false
     let detail = pool.lastFailure?.text ?? "no connection could be opened"
     switch failure {
@@ -341,7 +360,7 @@ final class Worker: EventLoopDelegate {
       telemetry.transaction.record(microseconds: UInt64(max(0, now - client.transactionSince) / 1000))
       client.transactionSince = now
     }
-    if server.replies.ledger.isInDoubt, case .none = server.work { server.sendQuery("", for: .fence) }
+    if server.replies.ledger.isInDoubt { server.fence() }
     answered(server)
   }
 
@@ -349,26 +368,62 @@ final class Worker: EventLoopDelegate {
   func answered(_ server: Server) {
     let pool = server.pool
     guard let client = server.client, server.replies.ledger.isEmpty else { return }
-    if server.status == .idle && client.wanted !== server.settings { client.wanted = server.settings }
-    if server.status == .idle && pool.sharesConnections && !client.requests.isInsideForwardedMessage {
-      if client.requests.pin == nil {
-        checkin(server, client)
-      } else if !server.isPinned {
-        setPinned(server, true)
+    if server.status == .idle {
+      if server.replies.hasReset { settingsWereReset(client, server) }
+      if client.wanted !== server.settings, server.cleaning != .settings { client.wanted = server.settings }
+      if pool.sharesConnections {
+        if client.requests.isInsideForwardedMessage {
+          server.awaitsMessageEnd = true
+        } else if client.requests.pin == nil {
+          checkin(server, client)
+        } else {
+          pin(server)
+        }
       }
     }
     if client.server != nil { client.requests.answered() }
     if !client.inbox.isEmpty { resume(client) }
   }
 
+  /// Bytes of a client have been forwarded or dropped. Where the last ReadyForQuery came in the middle of a message (the
+  /// rest of a failed COPY), the connection can go back when that message is over.
+  func messageEnded(_ client: Client, _ server: Server) {
+    guard server.awaitsMessageEnd, !client.requests.isInsideForwardedMessage else { return }
+    server.awaitsMessageEnd = false
+    answered(server)
+  }
+
+  /// Requests that a client may send before it waits for their answers: in statement mode one, as each may go to another
+  /// connection; while others wait, as many as are fair.
+  func requestLimit(_ pool: Pool) -> Int {
+    if pool.settings.mode == .statement { return 1 }
+    return pools.hasWaiters(pool.id) ? Worker.requestsPerTurn : .max
+  }
+
+  /// The client has reset settings, on a server session whose defaults are not its own: what went back to the server's
+  /// default goes back to the value that the client logged in with. Settings that the server does not report are reset
+  /// and set anew, as nobody knows which of them are left.
+  private func settingsWereReset(_ client: Client, _ server: Server) {
+    server.replies.hasReset = false
+    guard server.pool.sharesConnections, let login = client.login, let base = server.pool.base else { return }
+    let reported = server.settings.reported.map { setting in
+      base[setting.name] == setting.value
+        ? SessionSetting(name: setting.name, value: login[setting.name] ?? setting.value) : setting
+    }
+    client.wanted = settingsTable.settings(reported: reported, unreported: login.unreported)
+    if client.wanted !== server.settings || !login.unreported.isEmpty {
+      server.cleaning = max(server.cleaning, .settings)
+    }
+  }
+
   /// A client gives its server connection back, clean.
   private func checkin(_ server: Server, _ client: Client) {
     separate(server, client)
     server.pool.telemetry.checkins.add()
-    if server.needsReset {
-      clean(server)
-    } else {
+    if server.cleaning == .none {
       pools.checkin(server.token, settings: server.settings.identity, now: time)
+    } else {
+      clean(server)
     }
     carryOutEffects()
   }
@@ -380,15 +435,23 @@ final class Worker: EventLoopDelegate {
     client.server = nil
     client.isApplying = false
     client.requests.detached()
-    if server.isPinned { setPinned(server, false) }
+    server.awaitsMessageEnd = false
+    if server.isPinned {
+      server.isPinned = false
+      server.pool.pinned -= 1
+    }
     server.resumeReceiving()
     client.adjustReceiving()
   }
 
-  private func setPinned(_ server: Server, _ isPinned: Bool) {
-    server.isPinned = isPinned
-    if isPinned { server.needsReset = true }
-    server.pool.pinned += isPinned ? 1 : -1
+  /// The client keeps the connection for what it has on it, now that its transaction is over. (While it lasts the
+  /// connection is its own anyhow, so that clients that parse at the same moment may pin a few more than `max_pinned`.)
+  func pin(_ server: Server) {
+    guard server.pool.sharesConnections, let client = server.client else { return }
+    if client.requests.pin == .namedStatement { server.cleaning = .everything }
+    guard !server.isPinned else { return }
+    server.isPinned = true
+    server.pool.pinned += 1
   }
 
   // MARK: Clients
@@ -464,6 +527,7 @@ final class Worker: EventLoopDelegate {
     if let server = client.server {
       separate(server, client)
       if wasInside {
+        server.isCut = true
         abandonServer(server, reason: .unfit)
       } else {
         clean(server)
@@ -471,6 +535,7 @@ final class Worker: EventLoopDelegate {
     }
     if let pool = client.pool {
       pool.clients -= 1
+      if pool.clients == 0 && pool.base == nil && isServed(pool) && poolByID.count > Worker.poolsKept { retire(pool) }
       environment.log(
         .clientClosed(
           pool: pool.label, peer: client.peer, reason: reason, seconds: Double(loop.now - client.connectedAt) / 1e9))
@@ -549,10 +614,7 @@ final class Worker: EventLoopDelegate {
     carryOutEffects()
     guard clientCount == 0 else { return }
     for dial in dials.values { dial.ticket.cancel() }
-    for server in servers.all {
-      if case .closing = server.work { continue }
-      if server.isClean { abandonServer(server, reason: .unfit) }
-    }
+    for pool in Array(poolByName.values) { retire(pool) }
     carryOutEffects()
     if servers.all.isEmpty && dials.isEmpty { loop.stop() }
   }

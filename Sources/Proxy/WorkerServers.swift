@@ -100,7 +100,7 @@ extension Worker {
       }
     case .reset:
       guard error == nil, server.status == .idle, isOver else { return abandonServer(server, reason: .unfit) }
-      server.settings = settingsTable.settings(reported: server.settings.reported)
+      if server.resetsSettings { server.settings = settingsTable.settings(reported: server.settings.reported) }
       settled(server)
     }
     carryOutEffects()
@@ -111,7 +111,8 @@ extension Worker {
     if error == nil {
       server.settings = settingsTable.settings(reportedOf: server.settings, unreportedOf: wanted)
     }
-    guard let client = server.client else { return error == nil ? () : abandonServer(server, reason: .unfit) }
+    guard let client = server.client else { preconditionFailure("settings are applied for a client") }
+    client.lossesWhileApplying = 0
     let wasWaiting = client.isApplying
     client.isApplying = false
     if client.phase == .login { return client.startupApplied(server, error) }
@@ -154,6 +155,10 @@ extension Worker {
   /// Cleans a connection whose client is gone: a running query is cancelled, what is open is rolled back, a session is
   /// reset. Then the connection is the pool's again.
   func clean(_ server: Server) {
+    if case .settings = server.work {
+      // Which settings the session has by now is not known.
+      return abandonServer(server, reason: .unfit)
+    }
     pools.settle(server.token)
     setDeadline(server, server.pool.settings.cancelTimeout)
     server.resumeReceiving()
@@ -168,18 +173,22 @@ extension Worker {
   }
 
   private func reset(_ server: Server) {
-    let query = server.pool.settings.resetQuery
-    if server.needsReset && !query.isEmpty {
-      server.sendQuery(WireText(query), for: .reset)
-    } else {
+    if !server.pool.sharesConnections { server.cleaning = max(server.cleaning, .session) }
+    if server.cleaningQuery.isEmpty {
       settled(server)
+    } else {
+      server.sendQuery(WireText(server.cleaningQuery), for: .reset)
     }
   }
 
   private func settled(_ server: Server) {
     server.work = .none
-    server.needsReset = false
-    server.deadline = .max
+    server.cleaning = .none
+    if server.isCancelling {
+      setDeadline(server, server.pool.settings.cancelTimeout)
+    } else {
+      server.deadline = .max
+    }
     pools.settled(server.token, settings: server.settings.identity, now: time)
   }
 
@@ -204,11 +213,12 @@ extension Worker {
     if case .closing = server.work { return }
     if case .failed(let text) = outcome { environment.log(.cancelFailed(pool: server.pool.label, text: text)) }
     pools.unhold(token, now: time)
-    if case .cancelBeforeCleanup = server.work {
+    switch server.work {
+    case .cancelBeforeCleanup:
       setDeadline(server, server.pool.settings.cancelTimeout)
       server.sendRollback(attempt: 1)
-    } else {
-      server.deadline = .max
+    case .none, .settings, .fence, .blockRollback: server.deadline = .max
+    case .handOver, .ping, .cleanup, .reset, .closing: break
     }
     carryOutEffects()
   }
@@ -217,11 +227,7 @@ extension Worker {
 
   /// Carries out the pool's wish to close a connection: Terminate, then the server's EOF is awaited.
   func close(_ token: ServerToken, _ reason: CloseReason) {
-    guard let server = servers[token] else {
-      // It was still being opened: the dial is called off, and reports its failure.
-      dials[token]?.ticket.cancel()
-      return
-    }
+    guard let server = servers[token] else { return }
     switch reason {
     case .recycled: server.pool.telemetry.recycles.add()
     case .overflow: server.pool.telemetry.overflowCloses.add()
@@ -242,6 +248,7 @@ extension Worker {
       dialFailed(
         server.token, server.pool,
         ConnectFailure(verdict: .unreachable, text: "the server did not answer as PostgreSQL does after the login"))
+      carryOutEffects()
       return
     }
     pools.discard(server.token, reason, now: time)
@@ -262,14 +269,19 @@ extension Worker {
     }
     server.work = .closing
     server.resumeReceiving()
-    var writer = MessageWriter()
-    writer.terminate()
-    loop.send(writer.bytes.span, to: server.socket)
+    if server.isCut {
+      loop.endOutput(server)
+    } else {
+      var writer = MessageWriter()
+      writer.terminate()
+      loop.send(writer.bytes.span, to: server.socket)
+    }
     setDeadline(server, server.pool.settings.closeTimeout)
   }
 
   /// Forgets a connection; libpq closes the socket.
   private func dropServer(_ server: Server) {
+    server.work = .closing
     loop.close(server)
     server.link.finish()
     servers[server.token] = nil
@@ -327,6 +339,24 @@ extension Worker {
   private func setDeadline(_ server: Server, _ timeout: Duration) {
     server.deadline = loop.now + timeout.nanoseconds
     loop.schedule(at: server.deadline, token: Timer.server(server.token).token)
+  }
+}
+
+extension Server {
+  /// The query that does what `cleaning` asks for; empty where there is nothing to do.
+  fileprivate var cleaningQuery: String {
+    switch cleaning {
+    case .none: ""
+    case .settings: "RESET ALL"
+    case .session: pool.settings.resetQuery
+    case .everything: "DISCARD ALL"
+    }
+  }
+
+  /// After `cleaningQuery` no setting of a client is left.
+  fileprivate var resetsSettings: Bool {
+    let query = cleaningQuery.uppercased()
+    return query.contains("RESET ALL") || query.contains("DISCARD ALL")
   }
 }
 

@@ -39,6 +39,8 @@ import Glibc
   private var failed: [(SocketID, Int32)] = []
   private var timers = TimerQueue()
   private var stopping = false
+  /// An owner was told `drained` after the worker had finished its turn: another turn follows at once.
+  private var hasDrained = false
   private let scratch: UnsafeMutableRawBufferPointer
   private let events: UnsafeMutableBufferPointer<epoll_event>
 
@@ -112,6 +114,16 @@ import Glibc
     }
   }
 
+  /// Says to the peer that nothing more will come, after what is queued as far as the kernel takes it now. The owner goes
+  /// on receiving, and hears of the peer's end.
+  public func endOutput(_ connection: Connection) {
+    guard let slot = slot(connection.socket), !slot.isUnwatched else { return }
+    if !slot.output.isEmpty { _ = transfer(slot.output.bytes, on: slot) }
+    slot.output.release(to: blocks)
+    slot.isBroken = true
+    System.shutdownOutput(slot.descriptor)
+  }
+
   /// Stops watching and closes (or releases) at once, dropping output that waits.
   public func close(_ connection: Connection) {
     guard let slot = slot(connection.socket) else { return }
@@ -168,7 +180,8 @@ import Glibc
 
   private func wait() {
     let timeout: Int32
-    if !failed.isEmpty {
+    if !failed.isEmpty || hasDrained {
+      hasDrained = false
       timeout = 0
     } else if let deadline = timers.nextDeadline {
       let left = max(0, deadline - now)
@@ -303,7 +316,10 @@ import Glibc
     }
     if slot.isBacklogged && slot.output.count < EventLoop.lowWater {
       slot.isBacklogged = false
-      if case .connection(let connection) = slot.role { connection.drained() }
+      if case .connection(let connection) = slot.role {
+        hasDrained = true
+        connection.drained()
+      }
     }
   }
 

@@ -5,7 +5,12 @@ import Synchronization
 /// What other threads leave for a worker. A sender appends under a lock and wakes the worker once; the worker swaps the
 /// whole queue out. The lock is never held for longer than an append or a swap.
 public final class Mailbox<Message: Sendable>: Sendable {
-  private let queue = Mutex<[Message]>([])
+  private struct Queue {
+    var messages: [Message] = []
+    var isClosed = false
+  }
+
+  private let queue = Mutex(Queue())
   /// An eventfd: readable while mail waits.
   public let descriptor: Int32
 
@@ -14,15 +19,29 @@ public final class Mailbox<Message: Sendable>: Sendable {
     precondition(descriptor >= 0, "eventfd: errno \(errno)")
   }
 
-  deinit { _ = close(descriptor) }
+  deinit { _ = Glibc.close(descriptor) }
 
   /// Leaves a message. Any thread.
-  public func post(_ message: Message) {
-    let wasEmpty = queue.withLock { queue in
-      queue.append(message)
-      return queue.count == 1
+  ///
+  /// - Returns: whether it will be read: false once the mailbox is closed.
+  @discardableResult
+  public func post(_ message: Message) -> Bool {
+    let (wasEmpty, isClosed) = queue.withLock { queue in
+      if queue.isClosed { return (false, true) }
+      queue.messages.append(message)
+      return (queue.messages.count == 1, false)
     }
     if wasEmpty { _ = eventfd_write(descriptor, 1) }
+    return !isClosed
+  }
+
+  /// Takes no more messages; returns those that nobody has read.
+  public func close() -> [Message] {
+    queue.withLock { queue in
+      queue.isClosed = true
+      defer { queue.messages = [] }
+      return queue.messages
+    }
   }
 
   /// Takes all messages, oldest first. The owning worker only.
@@ -31,7 +50,7 @@ public final class Mailbox<Message: Sendable>: Sendable {
     _ = unsafe eventfd_read(descriptor, &count)
     return queue.withLock { queue in
       var taken: [Message] = []
-      swap(&taken, &queue)
+      swap(&taken, &queue.messages)
       return taken
     }
   }

@@ -36,6 +36,9 @@ enum System {
     }
   }
 
+  /// Half-closes: the peer reads the end of the stream.
+  static func shutdownOutput(_ descriptor: Int32) { _ = shutdown(descriptor, Int32(SHUT_WR)) }
+
   static func closeDescriptor(_ descriptor: Int32) {
     let outcome = close(descriptor)
     precondition(outcome == 0 || errno != EBADF, "closed a descriptor twice")

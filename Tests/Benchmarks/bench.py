@@ -93,7 +93,11 @@ log_stats = 0
     def stop(self) -> None:
         """Stops it and waits."""
         self.process.send_signal(signal.SIGQUIT)
-        self.process.wait(10)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(10)
 
 
 def arguments() -> argparse.Namespace:
