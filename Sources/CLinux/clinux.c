@@ -2,6 +2,7 @@
 #include "CLinux.h"
 
 #include <pthread.h>
+#include <signal.h>
 
 int lifeguard_accept4(int listener, struct sockaddr *address, socklen_t *length, int flags) {
   return accept4(listener, address, length, flags);
@@ -15,4 +16,25 @@ int lifeguard_peer_uid(int descriptor, uid_t *uid) {
   if (getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) return -1;
   *uid = credentials.uid;
   return 0;
+}
+
+static int signal_pipe_end = -1;
+
+static void write_signal(int number) {
+  int saved = errno;
+  unsigned char byte = (unsigned char)number;
+  ssize_t written = write(signal_pipe_end, &byte, 1);
+  (void)written;
+  errno = saved;
+}
+
+int lifeguard_signal_pipe(const int *signals, int count) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0 || fcntl(ends[1], F_SETFL, O_NONBLOCK) != 0) return -1;
+  signal_pipe_end = ends[1];
+  struct sigaction action = {.sa_handler = write_signal, .sa_flags = SA_RESTART};
+  for (int index = 0; index < count; index++) {
+    if (sigaction(signals[index], &action, NULL) != 0) return -1;
+  }
+  return ends[0];
 }

@@ -1,8 +1,9 @@
-import Dispatch
+import CLinux
 import Glibc
 
-/// Signals as values, by way of Dispatch, which turns them into events; no code of ours runs inside a signal handler.
-/// (Blocking them and calling `sigwait` is not enough here: Dispatch's main thread unblocks all signals for itself.)
+/// Signals as values. A handler in C writes the signal's number to a pipe, and a thread reads it: no code of ours runs
+/// inside the handler. (Neither `sigwait` nor a DispatchSource will do: Dispatch's main thread waits with all signals
+/// unblocked, so a blocked signal is delivered to it, and an ignored one is now and then thrown away.)
 struct Signals {
   enum Signal: Sendable {
     /// SIGHUP.
@@ -19,14 +20,36 @@ struct Signals {
     let (stream, continuation) = AsyncStream<Signal>.makeStream()
     self.stream = stream
     signal(SIGPIPE, SIG_IGN)
-    for number in [SIGHUP, SIGTERM, SIGINT] {
-      signal(number, SIG_IGN)
-      let source = DispatchSource.makeSignalSource(signal: number)
-      source.setEventHandler {
-        // Holding itself, the source lives as long as the process.
-        withExtendedLifetime(source) { _ = continuation.yield(number == SIGHUP ? .reload : .terminate) }
+    let pipe = unsafe lifeguard_signal_pipe([SIGHUP, SIGTERM, SIGINT], 3)
+    precondition(pipe >= 0, "signal pipe: errno \(errno)")
+    let reader = unsafe Unmanaged.passRetained(Reader(pipe, continuation))
+    var thread = pthread_t()
+    let outcome = unsafe pthread_create(
+      &thread, nil,
+      { argument in
+        unsafe Unmanaged<Reader>.fromOpaque(argument!).takeRetainedValue().run()
+        return nil
+      }, reader.toOpaque())
+    precondition(outcome == 0, "pthread_create: error \(outcome)")
+    pthread_detach(thread)
+  }
+
+  /// Reads the pipe as long as the process lives.
+  private final class Reader {
+    private let pipe: Int32
+    private let continuation: AsyncStream<Signal>.Continuation
+
+    init(_ pipe: Int32, _ continuation: AsyncStream<Signal>.Continuation) {
+      self.pipe = pipe
+      self.continuation = continuation
+    }
+
+    func run() {
+      while true {
+        var number: UInt8 = 0
+        let count = unsafe read(pipe, &number, 1)
+        if count == 1 { continuation.yield(Int32(number) == SIGHUP ? .reload : .terminate) }
       }
-      source.activate()
     }
   }
 }

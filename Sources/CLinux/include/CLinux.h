@@ -21,6 +21,10 @@
 /* glibc declares accept4 only under _GNU_SOURCE, which Swift's importer does not set. */
 int lifeguard_accept4(int listener, struct sockaddr *address, socklen_t *length, int flags);
 
+/* Has the given signals write their number, one byte, to a pipe; nothing else happens in the handler. Returns the pipe's
+   reading end, or -1 with errno. Once in a process. */
+int lifeguard_signal_pipe(const int *signals, int count);
+
 /* Names the calling thread (at most 15 bytes) for ps, top and profilers. */
 void lifeguard_name_thread(const char *name);
 
