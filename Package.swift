@@ -31,6 +31,7 @@ let package = Package(
     // What Swift cannot import by itself: module maps and thin shims, no logic.
     .target(name: "CLinux"),
     .systemLibrary(name: "CLibpq", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
+    .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
     .target(name: "CTOML"),
 
@@ -41,7 +42,7 @@ let package = Package(
     .target(name: "Telemetry", swiftSettings: strict),
 
     // The kernel, libpq, and what joins them.
-    .target(name: "Reactor", dependencies: ["CLinux"], swiftSettings: hot),
+    .target(name: "Reactor", dependencies: ["CLinux", "COpenSSL"], swiftSettings: hot),
     .target(name: "Upstream", dependencies: ["CLibpq", "CLinux"], swiftSettings: strict),
     .target(
       name: "Proxy",
@@ -75,7 +76,7 @@ let package = Package(
     .testTarget(name: "PoolingTests", dependencies: ["Pooling", "PostgresWire"], swiftSettings: strict),
     .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: strict),
     .testTarget(name: "TelemetryTests", dependencies: ["Telemetry"], swiftSettings: strict),
-    .testTarget(name: "ReactorTests", dependencies: ["Reactor", "CLinux"], swiftSettings: strict),
+    .testTarget(name: "ReactorTests", dependencies: ["Reactor", "CLinux", "COpenSSL"], swiftSettings: strict),
     .testTarget(name: "UpstreamTests", dependencies: ["Upstream"], swiftSettings: strict),
     .testTarget(name: "AdminTests", dependencies: ["Admin", "Telemetry"], swiftSettings: strict),
     .testTarget(

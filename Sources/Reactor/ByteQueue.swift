@@ -74,6 +74,8 @@ import Glibc
   public var count: Int { tail - head }
   public var isEmpty: Bool { tail == head }
 
+  var holdsBlock: Bool { unsafe base != nil }
+
   /// The waiting bytes, valid until the queue is next changed.
   public var bytes: Span<UInt8> {
     @_lifetime(borrow self)
@@ -82,6 +84,12 @@ import Glibc
       let span = unsafe Span(_unsafeElements: UnsafeBufferPointer(start: start, count: count))
       return unsafe _overrideLifetime(span, borrowing: self)
     }
+  }
+
+  /// The waiting bytes in an array of their own.
+  var copy: [UInt8] {
+    guard let base = unsafe base else { return [] }
+    return unsafe Array(UnsafeRawBufferPointer(start: base + head, count: count))
   }
 
   /// Adds bytes at the back.

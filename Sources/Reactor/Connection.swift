@@ -14,12 +14,15 @@ public enum StreamEnd: Equatable, Sendable {
   case endOfStream
   /// An errno of the socket.
   case failed(Int32)
+  /// The handshake failed, or a record was damaged; OpenSSL's reason, on one line. The peer has been sent the alert.
+  case tlsFailed(String)
 
   /// One phrase for logs and errors.
   public var text: String {
     switch self {
     case .endOfStream: "connection closed by the peer"
     case .failed(let error): System.describe(error)
+    case .tlsFailed(let reason): "TLS failed: \(reason)"
     }
   }
 }
@@ -34,6 +37,9 @@ open class Connection {
 
   /// Bytes came in. They are valid during the call only.
   open func received(_ bytes: Span<UInt8>) {}
+
+  /// The handshake that `EventLoop.startTLS` began is complete: what is received and sent from here on is encrypted.
+  open func secured() {}
 
   /// Nothing more will come. The socket is still open; the owner closes or releases it.
   open func ended(_ end: StreamEnd) {}

@@ -15,7 +15,7 @@ import Glibc
   /// The most bytes one receive takes.
   public static let receiveSize = 64 * 1024
   /// Output at least this long is offered to the kernel at once, without a copy, when nothing else waits.
-  private static let directSendSize = 8 * 1024
+  static let directSendSize = 8 * 1024
   private static let eventsPerTurn = 512
   private static let acceptsPerTurn = 64
   /// Pause after the kernel refused to accept for want of descriptors or memory.
@@ -36,12 +36,17 @@ import Glibc
   private var freeSlots: [UInt32] = []
   private var dirty: [Slot] = []
   /// Sockets whose output failed: their owners hear of it in the next turn.
-  private var failed: [(SocketID, Int32)] = []
+  private var failed: [(SocketID, StreamEnd)] = []
+  /// Sockets that are received from again and whose TLS stream holds bytes, which come at the next chance.
+  var resumed: [SocketID] = []
   private var timers = TimerQueue()
   private var stopping = false
   /// An owner was told `drained` after the worker had finished its turn: another turn follows at once.
   private var hasDrained = false
-  private let scratch: UnsafeMutableRawBufferPointer
+  /// What one receive took.
+  let scratch: UnsafeMutableRawBufferPointer
+  /// What is decrypted of it.
+  let plaintext: UnsafeMutableRawBufferPointer
   private let events: UnsafeMutableBufferPointer<epoll_event>
 
   public init() {
@@ -49,11 +54,13 @@ import Glibc
     precondition(epoll >= 0, "epoll_create1: errno \(errno)")
     now = System.monotonicNanoseconds()
     unsafe scratch = .allocate(byteCount: EventLoop.receiveSize, alignment: 64)
+    unsafe plaintext = .allocate(byteCount: EventLoop.receiveSize, alignment: 64)
     unsafe events = .allocate(capacity: EventLoop.eventsPerTurn)
   }
 
   deinit {
     unsafe scratch.deallocate()
+    unsafe plaintext.deallocate()
     unsafe events.deallocate()
     System.closeDescriptor(epoll)
   }
@@ -61,12 +68,33 @@ import Glibc
   // MARK: Sockets
 
   /// Watches a non-blocking, connected socket. With `owned`, the loop closes the descriptor in the end; a descriptor
-  /// that belongs to somebody else (libpq) is only released.
-  public func adopt(_ descriptor: Int32, for connection: Connection, owned: Bool) {
+  /// that belongs to somebody else (libpq) is only released. With `tls`, the owner sees plaintext.
+  public func adopt(_ descriptor: Int32, for connection: Connection, owned: Bool, tls: TLSStream? = nil) {
     let slot = takeSlot(.connection(connection), descriptor: descriptor, owned: owned)
     slot.interest = EPOLLIN.rawValue
     control(EPOLL_CTL_ADD, slot)
     connection.socket = slot.id
+    if let tls { take(tls, for: slot) }
+  }
+
+  /// Watches a socket that another loop, on whatever thread, has released.
+  public func adopt(_ socket: ReleasedSocket, for connection: Connection) {
+    adopt(socket.descriptor, for: connection, owned: socket.isOwned, tls: socket.tls)
+    send(socket.unsent.span, to: connection.socket)
+  }
+
+  /// Stops watching without closing: for a client that moves to another loop, which adopts all of it. It is received
+  /// from there, also where that was stopped here.
+  public func release(_ connection: Connection) -> ReleasedSocket {
+    guard let slot = slot(connection.socket) else { preconditionFailure("released a connection without a socket") }
+    connection.socket = .none
+    if !slot.isUnwatched { control(EPOLL_CTL_DEL, slot) }
+    let released = ReleasedSocket(
+      descriptor: slot.descriptor, isOwned: slot.isOwned, tls: slot.tls, unsent: slot.output.copy)
+    slot.tls?.leave()
+    slot.reset(blocks)
+    freeSlots.append(slot.id.index)
+    return released
   }
 
   /// Queues bytes for a socket; they leave at the end of the turn. Bytes for a socket that has failed are dropped: its
@@ -75,21 +103,27 @@ import Glibc
     guard let slot = slot(socket), !slot.isBroken, bytes.count > 0 else { return }
     var start = 0
     if slot.output.isEmpty && bytes.count >= EventLoop.directSendSize {
-      start = transfer(bytes, on: slot)
-      if start == bytes.count || slot.isBroken { return }
+      if let tls = slot.tls {
+        if sendDirectly(bytes, on: slot, tls) { return }
+      } else {
+        start = transfer(bytes, on: slot)
+        if start == bytes.count || slot.isBroken { return }
+      }
     }
     slot.output.append(bytes.extracting(start...), from: blocks)
-    if slot.output.count > EventLoop.highWater { slot.isBacklogged = true }
-    if start > 0 {
-      wantOutput(slot)
-    } else if !slot.isDirty && !slot.waitsForOutput {
-      slot.isDirty = true
-      dirty.append(slot)
-    }
+    if slot.pendingOutput > EventLoop.highWater { slot.isBacklogged = true }
+    if start > 0 { wantOutput(slot) } else { markDirty(slot) }
   }
 
-  /// Bytes queued for a socket.
-  public func pendingOutput(_ socket: SocketID) -> Int { slot(socket)?.output.count ?? 0 }
+  /// Output is sent at the end of the turn, or once the kernel takes more.
+  func markDirty(_ slot: Slot) {
+    guard !slot.isDirty, !slot.waitsForOutput else { return }
+    slot.isDirty = true
+    dirty.append(slot)
+  }
+
+  /// Bytes queued for a socket; with TLS, plaintext and records together.
+  public func pendingOutput(_ socket: SocketID) -> Int { slot(socket)?.pendingOutput ?? 0 }
 
   /// True while more than `highWater` bytes wait, until fewer than `lowWater` do (then `drained` is called).
   public func isBacklogged(_ socket: SocketID) -> Bool { slot(socket)?.isBacklogged ?? false }
@@ -99,6 +133,7 @@ import Glibc
   public func setReceiving(_ receiving: Bool, on socket: SocketID) {
     guard let slot = slot(socket) else { return }
     setInterest(slot, receiving ? slot.interest | EPOLLIN.rawValue : slot.interest & ~EPOLLIN.rawValue)
+    if receiving, let tls = slot.tls, tls.isHolding { resumed.append(slot.id) }
   }
 
   /// Sends what is queued, then closes. The owner hears nothing more of the socket.
@@ -107,7 +142,8 @@ import Glibc
     connection.socket = .none
     slot.role = .closing
     setInterest(slot, slot.interest & ~EPOLLIN.rawValue)
-    if slot.output.isEmpty || slot.isBroken {
+    if let tls = slot.tls { endOutput(slot, tls) }
+    if slot.pendingOutput == 0 || slot.isBroken {
       drop(slot)
     } else {
       scheduleOwn(slot, after: EventLoop.closingNanoseconds)
@@ -118,8 +154,13 @@ import Glibc
   /// on receiving, and hears of the peer's end.
   public func endOutput(_ connection: Connection) {
     guard let slot = slot(connection.socket), !slot.isUnwatched else { return }
-    if !slot.output.isEmpty { _ = transfer(slot.output.bytes, on: slot) }
-    slot.output.release(to: blocks)
+    if let tls = slot.tls {
+      endOutput(slot, tls)
+      transferRecords(slot, tls)
+    } else if !slot.output.isEmpty {
+      _ = transfer(slot.output.bytes, on: slot)
+    }
+    slot.discardOutput(blocks)
     slot.isBroken = true
     System.shutdownOutput(slot.descriptor)
   }
@@ -180,7 +221,7 @@ import Glibc
 
   private func wait() {
     let timeout: Int32
-    if !failed.isEmpty || hasDrained {
+    if !failed.isEmpty || !resumed.isEmpty || hasDrained {
       hasDrained = false
       timeout = 0
     } else if let deadline = timers.nextDeadline {
@@ -197,6 +238,7 @@ import Glibc
       unsafe dispatch(event.events, SocketID(raw: event.data.u64))
     }
     reportFailures()
+    deliverHeld()
     while let token = timers.popDue(at: now) {
       if token >= EventLoop.ownTokens { ownTimerFired(token) } else { delegate?.timerFired(token) }
     }
@@ -222,6 +264,7 @@ import Glibc
   private func receive(_ slot: Slot, _ connection: Connection, _ ready: UInt32) {
     let isPaused = slot.interest & EPOLLIN.rawValue == 0
     if isPaused && ready & (EPOLLHUP.rawValue | EPOLLERR.rawValue) == 0 { return }
+    if let tls = slot.tls { return receive(slot, connection, tls) }
     switch unsafe System.receive(slot.descriptor, into: scratch) {
     case .bytes(0): end(slot, connection, .endOfStream)
     case .bytes(let count):
@@ -233,9 +276,9 @@ import Glibc
   }
 
   /// The owner is told once; the socket is no longer watched for input, or a level-triggered end would come each turn.
-  private func end(_ slot: Slot, _ connection: Connection, _ end: StreamEnd) {
+  func end(_ slot: Slot, _ connection: Connection, _ end: StreamEnd) {
     slot.isBroken = true
-    slot.output.release(to: blocks)
+    slot.discardOutput(blocks)
     control(EPOLL_CTL_DEL, slot)
     slot.isUnwatched = true
     connection.ended(end)
@@ -245,10 +288,10 @@ import Glibc
     guard !failed.isEmpty else { return }
     let reports = failed
     failed.removeAll(keepingCapacity: true)
-    for (socket, error) in reports {
+    for (socket, reason) in reports {
       guard let slot = slot(socket), !slot.isUnwatched else { continue }
       switch slot.role {
-      case .connection(let connection): end(slot, connection, .failed(error))
+      case .connection(let connection): end(slot, connection, reason)
       case .closing: drop(slot)
       case .listener, .mail, .free: break
       }
@@ -295,26 +338,30 @@ import Glibc
       let slot = dirty[index]
       index += 1
       slot.isDirty = false
-      if !slot.output.isEmpty { writable(slot) }
+      if slot.pendingOutput > 0 { writable(slot) }
     }
     dirty.removeAll(keepingCapacity: true)
   }
 
   /// Offers what is queued to the kernel.
   private func writable(_ slot: Slot) {
-    let sent = transfer(slot.output.bytes, on: slot)
-    slot.output.consume(sent, to: blocks)
-    if slot.isBroken {
-      slot.output.release(to: blocks)
-      return
+    let isEmpty: Bool
+    if let tls = slot.tls {
+      encryptOutput(slot, tls)
+      transferRecords(slot, tls)
+      isEmpty = tls.ciphertext.isEmpty
+    } else {
+      slot.output.consume(transfer(slot.output.bytes, on: slot), to: blocks)
+      isEmpty = slot.output.isEmpty
     }
-    if slot.output.isEmpty {
+    if slot.isBroken { return slot.discardOutput(blocks) }
+    if isEmpty {
       if slot.waitsForOutput { setInterest(slot, slot.interest & ~EPOLLOUT.rawValue) }
       if case .closing = slot.role { return drop(slot) }
     } else {
       wantOutput(slot)
     }
-    if slot.isBacklogged && slot.output.count < EventLoop.lowWater {
+    if slot.isBacklogged && slot.pendingOutput < EventLoop.lowWater {
       slot.isBacklogged = false
       if case .connection(let connection) = slot.role {
         hasDrained = true
@@ -324,23 +371,28 @@ import Glibc
   }
 
   /// One send. Returns the bytes taken; a failure marks the slot broken and is reported next turn.
-  private func transfer(_ bytes: Span<UInt8>, on slot: Slot) -> Int {
+  func transfer(_ bytes: Span<UInt8>, on slot: Slot) -> Int {
     let outcome = unsafe bytes.withUnsafeBytes { buffer in unsafe System.send(slot.descriptor, buffer) }
     switch outcome {
     case .bytes(let count): return count
     case .wouldBlock: return 0
     case .failed(let error):
-      slot.isBroken = true
-      failed.append((slot.id, error))
+      failOutput(slot, .failed(error))
       return 0
     }
   }
 
-  private func wantOutput(_ slot: Slot) { setInterest(slot, slot.interest | EPOLLOUT.rawValue) }
+  /// Nothing more can be sent; the owner hears of it in the next turn.
+  func failOutput(_ slot: Slot, _ end: StreamEnd) {
+    slot.isBroken = true
+    failed.append((slot.id, end))
+  }
+
+  func wantOutput(_ slot: Slot) { setInterest(slot, slot.interest | EPOLLOUT.rawValue) }
 
   // MARK: Slots
 
-  private func slot(_ socket: SocketID) -> Slot? {
+  func slot(_ socket: SocketID) -> Slot? {
     guard socket.index < UInt32(slots.count) else { return nil }
     let slot = slots[Int(socket.index)]
     return slot.id == socket ? slot : nil
@@ -362,6 +414,7 @@ import Glibc
 
   private func drop(_ slot: Slot) {
     if !slot.isUnwatched { control(EPOLL_CTL_DEL, slot) }
+    slot.tls?.detach(from: slot.descriptor)
     if slot.isOwned { System.closeDescriptor(slot.descriptor) }
     slot.reset(blocks)
     freeSlots.append(slot.id.index)
@@ -379,48 +432,6 @@ import Glibc
     unsafe event.data.u64 = slot.id.raw
     let outcome = unsafe epoll_ctl(epoll, operation, slot.descriptor, &event)
     precondition(outcome == 0, "epoll_ctl: errno \(errno)")
-  }
-
-  /// What the loop keeps of one registered descriptor. Slots are reused; the generation tells old from new.
-  private final class Slot {
-    enum Role {
-      case free
-      case connection(Connection)
-      /// Output is still leaving; then the descriptor is closed.
-      case closing
-      case listener(Listener)
-      case mail
-    }
-
-    var id: SocketID
-    var role = Role.free
-    var descriptor: Int32 = -1
-    var isOwned = false
-    /// The epoll events asked for.
-    var interest: UInt32 = 0
-    var output = ByteQueue()
-    /// In the list of sockets to send on at the end of the turn.
-    var isDirty = false
-    var isBacklogged = false
-    /// Sending failed or the peer is gone: output is dropped.
-    var isBroken = false
-    /// No longer in the epoll set.
-    var isUnwatched = false
-
-    var waitsForOutput: Bool { interest & EPOLLOUT.rawValue != 0 }
-
-    init(index: UInt32) { id = SocketID(index: index, generation: 0) }
-
-    func reset(_ blocks: BlockPool) {
-      id = SocketID(index: id.index, generation: id.generation &+ 1)
-      role = .free
-      descriptor = -1
-      interest = 0
-      output.release(to: blocks)
-      isBacklogged = false
-      isBroken = false
-      isUnwatched = false
-    }
   }
 }
 

@@ -24,13 +24,24 @@ flags="-O -g -sanitize=fuzzer,address -parse-as-library -swift-version 6 -strict
 export flags
 
 mkdir -p "$out"
-# shellcheck disable=SC2086
-swiftc $flags -wmo -static -emit-library -emit-module -module-name PostgresWire \
-  -emit-module-path "$out/PostgresWire.swiftmodule" -o "$out/libPostgresWire.a" "$root"/Sources/PostgresWire/*.swift
+printf 'module CLinux {\n  header "%s"\n  export *\n}\n' "$root/Sources/CLinux/include/CLinux.h" >"$out/CLinux.modulemap"
+clang -O -g -fsanitize=address -c -I "$root/Sources/CLinux/include" -o "$out/clinux.o" "$root/Sources/CLinux/clinux.c"
+imports="-I $out -I $root/Sources/COpenSSL -Xcc -fmodule-map-file=$out/CLinux.modulemap"
+export imports
+
+# Builds the module of that name.
+module() {
+  # shellcheck disable=SC2086
+  swiftc $flags $imports -enable-testing -enable-experimental-feature Lifetimes -wmo -static -emit-library -emit-module \
+    -module-name "$1" -emit-module-path "$out/$1.swiftmodule" -o "$out/lib$1.a" "$root/Sources/$1"/*.swift
+}
+module PostgresWire
+module Reactor
 
 # The name of the target is the argument.
-build='swiftc $flags -use-ld=lld -module-name "Fuzz$1" -I "$out" -L "$out" -lPostgresWire \
-  -o "$out/$1" "$fuzz/FuzzEntry.swift" "$fuzz/targets/$1.swift"'
+build='case $1 in TLS*) more="$root/Tests/ReactorTests/TLSFixtures.swift" ;; *) more= ;; esac
+swiftc $flags $imports -use-ld=lld -module-name "Fuzz$1" -L "$out" -lPostgresWire -lReactor -lssl -lcrypto \
+  -o "$out/$1" "$fuzz/FuzzEntry.swift" "$fuzz/targets/$1.swift" $more "$out/clinux.o"'
 run='mkdir -p "$out/corpus/$1" "$out/crashes"
 if "$out/$1" -max_total_time="$seconds" -max_len=4096 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
   -artifact_prefix="$out/crashes/$1-" "$out/corpus/$1" "$fuzz/corpus/$1" >"$out/$1.log" 2>&1; then

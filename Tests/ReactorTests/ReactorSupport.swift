@@ -56,12 +56,24 @@ final class Recorder: Connection {
   var bytes: [UInt8] = []
   var ends: [StreamEnd] = []
   var drains = 0
+  /// How often bytes came.
+  var calls = 0
+  /// How many bytes had come when the handshake was complete; nil before.
+  var securedAt: Int?
   var onReceived: () -> Void = {}
   var onDrained: () -> Void = {}
+  var onSecured: () -> Void = {}
 
   override func received(_ bytes: Span<UInt8>) {
-    for index in bytes.indices { self.bytes.append(bytes[index]) }
+    calls += 1
+    unsafe bytes.withUnsafeBytes { unsafe self.bytes.append(contentsOf: $0) }
     onReceived()
+  }
+
+  override func secured() {
+    precondition(securedAt == nil, "secured twice")
+    securedAt = bytes.count
+    onSecured()
   }
 
   override func ended(_ end: StreamEnd) { ends.append(end) }

@@ -1,0 +1,28 @@
+/// A socket between two event loops: everything of a connection that the next loop has to go on with.
+///
+/// It is not `Sendable`, because of the TLS stream in it. It may go to another thread all the same, once: whoever hands it
+/// over has to see that the old thread keeps nothing of it.
+public struct ReleasedSocket {
+  /// The descriptor, still connected.
+  public let descriptor: Int32
+  /// TLS, with what it holds in both directions; nil for a connection in clear.
+  public let tls: TLSStream?
+
+  /// The loop closes the descriptor in the end.
+  let isOwned: Bool
+  /// What the owner had queued and TLS, or the kernel, has not taken.
+  let unsent: [UInt8]
+
+  init(descriptor: Int32, isOwned: Bool, tls: TLSStream?, unsent: [UInt8]) {
+    self.descriptor = descriptor
+    self.isOwned = isOwned
+    self.tls = tls
+    self.unsent = unsent
+  }
+
+  /// Closes (or gives back) what no loop will adopt. What was unsent is lost.
+  public func close() {
+    tls?.detach(from: descriptor)
+    if isOwned { System.closeDescriptor(descriptor) }
+  }
+}
