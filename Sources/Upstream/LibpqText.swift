@@ -9,7 +9,7 @@ enum LibpqText {
   ///     LOCATION:  auth_failed, auth.c:335
   ///
   /// The code goes to `sqlState`, LOCATION is dropped, and the lines are joined, so that `text` is what the default
-  /// verbosity would have said. The first `:  XXXXX: ` is libpq's own (severities may be translated by the server).
+  /// verbosity would have said. The first `:  CCCCC: ` is libpq's own (severities may be translated by the server).
   static func split(_ message: String) -> (text: String, sqlState: String?) {
     var bytes = Array(message.utf8)
     var sqlState: String?
@@ -43,7 +43,7 @@ enum LibpqText {
     return pieces.first! + "\"***\"" + pieces.last!
   }
 
-  /// The index of the five characters in the first `:  XXXXX: `.
+  /// The index of the five characters in the first `:  CCCCC: `.
   private static func codeStart(in bytes: [UInt8]) -> Int? {
     let (colon, space) = (UInt8(ascii: ":"), UInt8(ascii: " "))
     guard bytes.count >= 10 else { return nil }

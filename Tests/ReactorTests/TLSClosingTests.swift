@@ -30,11 +30,7 @@ import Testing
       tls.peer.push(limit: cut)
       shutdown(tls.pair.far, Int32(SHUT_WR))
     }
-    tls.script.when("the end is reported") {
-      !tls.recorder.ends.isEmpty
-    } then: {
-      tls.script.loop.close(tls.recorder)
-    }
+    tls.closeAtEnd()
     tls.script.run()
     #expect(tls.recorder.bytes == [1] && tls.recorder.ends == [.endOfStream])
   }

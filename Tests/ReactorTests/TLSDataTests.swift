@@ -170,11 +170,7 @@ import Testing
       tls.peer.push()
       shutdown(tls.pair.far, Int32(SHUT_RDWR))
     }
-    tls.script.when("all its bytes and its end come") {
-      !tls.recorder.ends.isEmpty
-    } then: {
-      tls.script.loop.close(tls.recorder)
-    }
+    tls.closeAtEnd()
     tls.script.run()
     #expect(tls.recorder.bytes == sent && tls.recorder.ends == [.endOfStream])
   }

@@ -209,11 +209,7 @@ import Testing
       tls.peer.push(limit: 20)
       shutdown(tls.pair.far, Int32(SHUT_WR))
     }
-    tls.script.when("the end is reported") {
-      !tls.recorder.ends.isEmpty
-    } then: {
-      tls.script.loop.close(tls.recorder)
-    }
+    tls.closeAtEnd()
     tls.script.run()
     #expect(tls.recorder.ends == [.endOfStream] && tls.recorder.securedAt == nil)
   }

@@ -150,14 +150,20 @@ struct TLSCase {
     }
   }
 
-  /// Adds a step that waits for the end of the connection and closes it.
-  func finish() {
+  /// Adds a step that waits until the owner hears of the end, and closes the connection then. The peer does nothing
+  /// meanwhile, unless it is asked to.
+  func closeAtEnd(whilePeer acts: @escaping () -> Void = {}) {
     script.when("the end is reported") {
-      peer.pump()
+      acts()
       return !recorder.ends.isEmpty
     } then: {
       script.loop.close(recorder)
     }
+  }
+
+  /// Adds steps that close the connection at its end, and wait until the peer has seen that.
+  func finish() {
+    closeAtEnd { peer.pump() }
     script.when("the descriptor is closed") {
       peer.pump()
       return peer.isAtEnd || errno == ECONNRESET
