@@ -138,6 +138,45 @@ import Testing
     #expect(tls.recorder.bytes == sent && tls.recorder.calls > 2 && tls.recorder.ends == [.endOfStream])
   }
 
+  /// What was received lies in the loop's own memory, which the next receive of any socket writes over.
+  @Test func bytesOfAStoppedConnectionOutliveAnotherSocketsBytes() {
+    let tls = TLSCase()
+    let other = SocketPair()
+    let noise = Recorder()
+    let sent = pattern(10_000)
+    defer { close(other.far) }
+    tls.script.loop.adopt(other.near, for: noise, owned: true)
+    tls.recorder.onSecured = { tls.script.loop.setReceiving(false, on: tls.recorder.socket) }
+    tls.script.when("the client has the server's part of the handshake") {
+      if !tls.peer.outgoing.isEmpty { tls.peer.push() }
+      tls.peer.pull()
+      return tls.peer.isSecured
+    } then: {
+      // The client's last message and its data are one segment.
+      tls.peer.send(sent)
+      tls.peer.push()
+    }
+    tls.script.when("the handshake is complete") {
+      tls.recorder.securedAt != nil
+    } then: {
+      write([UInt8](repeating: 0xff, count: 60_000), to: other.far)
+    }
+    tls.script.when("the other socket's bytes arrive") {
+      noise.bytes.count == 60_000
+    } then: {
+      #expect(tls.recorder.bytes.isEmpty && tls.tls.isHolding)
+      tls.script.loop.setReceiving(true, on: tls.recorder.socket)
+    }
+    tls.script.when("its own bytes arrive") {
+      tls.recorder.bytes.count >= sent.count || !tls.recorder.ends.isEmpty
+    } then: {
+      tls.script.loop.close(tls.recorder)
+      tls.script.loop.close(noise)
+    }
+    tls.script.run()
+    #expect(tls.recorder.bytes == sent && tls.recorder.ends.isEmpty)
+  }
+
   /// A record and a damaged one, in one segment: the failure waits behind the bytes until receiving resumes.
   @Test(arguments: [false, true]) func theEndWaitsBehindTheBytes(isDamaged: Bool) {
     let tls = TLSCase()
