@@ -130,7 +130,8 @@ def test_server_side_cursor(engine: Engine):
 # MARK: asyncpg
 
 
-async def _asynchronous(engine: AsyncEngine) -> None:
+async def _asynchronous(engine: AsyncEngine, at_once: int) -> None:
+    """What services do; in the end 50 sessions, `at_once` of them at a time."""
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     try:
@@ -155,8 +156,10 @@ async def _asynchronous(engine: AsyncEngine) -> None:
             assert names == ["after savepoint", *(f"author {a}" for a in range(5))]
             assert await session.scalar(select(func.count()).select_from(Book)) == 15
 
+        places = asyncio.Semaphore(at_once)
+
         async def one(number: int) -> int:
-            async with AsyncSession(engine) as session:
+            async with places, AsyncSession(engine) as session:
                 return await session.scalar(text("select :n + 1"), {"n": number})
 
         assert await asyncio.gather(*(one(number) for number in range(50))) == list(range(1, 51))
@@ -168,13 +171,18 @@ async def _asynchronous(engine: AsyncEngine) -> None:
 
 def test_asyncpg_in_session_mode(lifeguard):
     daemon = lifeguard(pool={"mode": "session"})
-    asyncio.run(_asynchronous(create_async_engine(daemon.url("asyncpg"))))
+    asyncio.run(_asynchronous(create_async_engine(daemon.url("asyncpg")), at_once=50))
 
 
 def test_asyncpg_in_transaction_mode(lifeguard):
-    """With the arguments that SQLAlchemy's documentation gives for poolers."""
+    """With the arguments that SQLAlchemy's documentation gives for poolers.
+
+    They make named statements, and those pin. Of five connections four may be pinned; who parses on the fifth meanwhile is
+    refused. So only four sessions at once are sure of an answer.
+    """
     daemon = lifeguard(pool={"pool_size": 3, "max_overflow": 2})
-    asyncio.run(_asynchronous(create_async_engine(
+    engine = create_async_engine(
         daemon.url("asyncpg"), poolclass=NullPool, connect_args={
             "statement_cache_size": 0, "prepared_statement_cache_size": 0,
-            "prepared_statement_name_func": lambda: f"__asyncpg_{uuid.uuid4()}__"})))
+            "prepared_statement_name_func": lambda: f"__asyncpg_{uuid.uuid4()}__"})
+    asyncio.run(_asynchronous(engine, at_once=4))
