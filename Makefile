@@ -3,7 +3,7 @@
 # The scripts behind it are in deploy/dev. What they make lies below .build*, .run and nowhere else.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test unit integration lint fuzz bench clean
+.PHONY: help deps build run test unit integration lint fuzz tsan bench clean
 
 help: ## this table
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-13s%s\n", $$1, $$2 }'
@@ -43,13 +43,17 @@ fuzz: ## fuzz each decoder for SECONDS_EACH (20) seconds
 	@deploy/dev/deps.sh build
 	Tests/Fuzz/run.sh $(or $(SECONDS_EACH),20)
 
+tsan: ## the tests with real clients, with ThreadSanitizer; PYTEST='-k workers' passes options on
+	@deploy/dev/deps.sh build run test
+	@deploy/dev/tsan.sh
+
 bench: ## Lifeguard, PgBouncer and a direct connection in one run; BENCH='--only 16,200 --rounds 5' passes options on
 	@deploy/dev/deps.sh build run bench
 	swift build -c release
 	python3 Tests/Benchmarks/bench.py $(BENCH)
 
 clean: ## remove what was built; the throwaway server's data and what was downloaded stay below .run
-	rm -rf .build .build-tests .build-fuzz
+	rm -rf .build .build-tests .build-fuzz .build-tsan
 
 # What may be set on the command line, as in `make run PORT=7432`.
-export UPSTREAM AUTH PORT HTTP_PORT FILTER PYTEST
+export UPSTREAM AUTH USERLIST PORT HTTP_PORT FILTER PYTEST

@@ -32,22 +32,30 @@ let package = Package(
     .target(name: "CLinux"),
     .systemLibrary(name: "CLibpq", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
     .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+    .systemLibrary(name: "CStringPrep", pkgConfig: "libidn", providers: [.apt(["libidn-dev"])]),
     .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
     .target(name: "CTOML"),
 
+    // The lock, which builds for ThreadSanitizer exchange.
+    .target(name: "Locking", swiftSettings: strict),
+
     // Pure: no sockets, no clock, no libpq.
     .target(name: "PostgresWire", swiftSettings: strict),
+    .target(
+      name: "Authentication", dependencies: ["PostgresWire", "Locking", "COpenSSL", "CStringPrep"],
+      swiftSettings: strict),
     .target(name: "Pooling", dependencies: ["PostgresWire", collections], swiftSettings: strict),
     .target(name: "Settings", dependencies: ["CTOML"], swiftSettings: strict),
     .target(name: "Telemetry", swiftSettings: strict),
 
     // The kernel, libpq, and what joins them.
-    .target(name: "Reactor", dependencies: ["CLinux", "COpenSSL"], swiftSettings: hot),
-    .target(name: "Upstream", dependencies: ["CLibpq", "CLinux"], swiftSettings: strict),
+    .target(name: "Reactor", dependencies: ["Locking", "CLinux", "COpenSSL"], swiftSettings: hot),
+    .target(name: "Upstream", dependencies: ["Locking", "CLibpq", "CLinux"], swiftSettings: strict),
     .target(
       name: "Proxy",
       dependencies: [
-        "PostgresWire", "Pooling", "Settings", "Telemetry", "Reactor", "Upstream", "CLinux", collections,
+        "PostgresWire", "Authentication", "Pooling", "Settings", "Telemetry", "Reactor", "Upstream", "CLinux",
+        collections,
       ],
       swiftSettings: hot),
 
@@ -56,7 +64,7 @@ let package = Package(
     .target(
       name: "StatusServer",
       dependencies: [
-        "Admin", "Settings", "Telemetry",
+        "Admin", "Settings", "Telemetry", "Locking",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "NIOHTTP1", package: "swift-nio"),
@@ -66,18 +74,21 @@ let package = Package(
       name: "lifeguard",
       dependencies: [
         "PostgresWire", "Pooling", "Settings", "Telemetry", "Reactor", "Upstream", "Proxy", "Admin", "StatusServer",
-        "CSystemd", "CLinux",
+        "Locking", "CSystemd", "CLinux",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),
 
     .testTarget(name: "PostgresWireTests", dependencies: ["PostgresWire"], swiftSettings: strict),
+    .testTarget(
+      name: "AuthenticationTests", dependencies: ["Authentication", "PostgresWire"], swiftSettings: strict),
     .testTarget(name: "PoolingTests", dependencies: ["Pooling", "PostgresWire"], swiftSettings: strict),
     .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: strict),
     .testTarget(name: "TelemetryTests", dependencies: ["Telemetry"], swiftSettings: strict),
     .testTarget(name: "ReactorTests", dependencies: ["Reactor", "CLinux", "COpenSSL"], swiftSettings: strict),
-    .testTarget(name: "UpstreamTests", dependencies: ["Upstream"], swiftSettings: strict),
+    .testTarget(name: "UpstreamTests", dependencies: ["Upstream", "Reactor"], swiftSettings: strict),
+    .testTarget(name: "ProxyTests", dependencies: ["Proxy", "Settings"], swiftSettings: strict),
     .testTarget(name: "AdminTests", dependencies: ["Admin", "Telemetry"], swiftSettings: strict),
     .testTarget(
       name: "StatusServerTests",

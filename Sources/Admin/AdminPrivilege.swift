@@ -22,8 +22,10 @@ public enum AdminPrivilege: Int, Sendable, Comparable {
     user: String, isProven: Bool, users: [String], statsUsers: [String]
   ) -> AdminPrivilege {
     guard isProven else { return .show }
-    if users.contains(user) { return .change }
-    return statsUsers.contains(user) ? .show : .none
+    // Byte by byte, as PostgreSQL tells roles apart.
+    func names(_ list: [String]) -> Bool { list.contains { $0.utf8.elementsEqual(user.utf8) } }
+    if names(users) { return .change }
+    return names(statsUsers) ? .show : .none
   }
 
   /// What a process may do that connected to the admin socket: user id 0 and the daemon's own may do everything.

@@ -2,6 +2,7 @@
 #include "CLinux.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 
 int lifeguard_accept4(int listener, struct sockaddr *address, socklen_t *length, int flags) {
@@ -9,6 +10,14 @@ int lifeguard_accept4(int listener, struct sockaddr *address, socklen_t *length,
 }
 
 void lifeguard_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+int lifeguard_processor_count(void) {
+  /* With more processors than a cpu_set_t has room for the call fails. */
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+  long online = sysconf(_SC_NPROCESSORS_ONLN);
+  return online > 0 ? (int)online : 1;
+}
 
 int lifeguard_peer_uid(int descriptor, uid_t *uid) {
   struct ucred credentials;

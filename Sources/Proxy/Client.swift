@@ -1,3 +1,4 @@
+import Authentication
 import Pooling
 import PostgresWire
 import Reactor
@@ -9,9 +10,14 @@ import Reactor
 /// connection's handler: whoever has news for it sets a field and calls `Worker.resume`.
 final class Client: Connection {
   enum Phase {
-    /// The startup packet is awaited, or one of the requests that may precede it. Next: login, serving, console or
-    /// closed.
+    /// The startup packet is awaited, or one of the requests that may precede it. Next: authentication, moving, login,
+    /// console or closed.
     case startup
+    /// It has to prove who it is: a message of it is awaited, or a verdict (`awaitsVerdict`). Next: moving, login,
+    /// console or closed.
+    case authentication
+    /// It leaves for the worker of its pool at the end of the turn, where it goes on with login. Next: closed (here).
+    case moving
     /// Known, but its settings have not been verified: it waits for a server connection. Next: serving or closed.
     case login
     /// Requests are served. Next: closed.
@@ -30,6 +36,24 @@ final class Client: Connection {
   let peer: PeerAddress
   let connectedAt: Int64
   var phase = Phase.startup
+  /// Counted among those that have not proven who they are.
+  var isHalfOpen = false
+  /// Counted for `max_clients`.
+  var isAdmitted = false
+  /// TLS has begun.
+  var isEncrypted = false
+  /// Version and cipher, once the handshake is complete.
+  var tlsSummary: String?
+  /// While `phase` is `authentication`.
+  var exchange: LoginExchange?
+  /// A key is being derived, or the server asked: nothing is read until that is over.
+  var awaitsVerdict = false
+  /// It has proven who it is, otherwise than by trust.
+  var isProven = false
+  /// The password that the server has called right, until the pool has it.
+  var provenPassword: Password?
+  /// When the login is given up (nanoseconds, as the loop's clock).
+  var loginDeadline = Int64.max
   /// Identifies the connection to a CancelRequest.
   var cancelSecret: UInt32 = 0
 
@@ -71,11 +95,11 @@ final class Client: Connection {
   /// On the admin console.
   var console = ConsoleSession()
 
-  init(worker: Worker, token: ClientToken, peer: PeerAddress) {
+  init(worker: Worker, token: ClientToken, peer: PeerAddress, connectedAt: Int64) {
     self.worker = worker
     self.token = token
     self.peer = peer
-    connectedAt = worker.loop.now
+    self.connectedAt = connectedAt
   }
 
   /// The value of `application_name` that the client has set, for SHOW CLIENTS.
@@ -83,9 +107,9 @@ final class Client: Connection {
     wanted?["application_name"]?.text ?? startup.first { $0.name == "application_name" }?.value.text ?? ""
   }
 
-  /// No request is under way and none is waiting.
+  /// No request is under way and none is waiting. The last answers may still be on their way, as long as they are few.
   var isIdle: Bool {
-    guard worker.loop.pendingOutput(socket) == 0 else { return false }
+    guard !worker.loop.isBacklogged(socket) else { return false }
     if let server { return server.isClean && inbox.isEmpty }
     return !isWaiting && inbox.isEmpty && console.running == nil
   }
@@ -102,6 +126,10 @@ final class Client: Connection {
       consumeInbox()
     }
     adjustReceiving()
+  }
+
+  override func secured() {
+    tlsSummary = worker.loop.tls(of: self).map { "\($0.version)/\($0.cipher)" }
   }
 
   override func ended(_ end: StreamEnd) {
@@ -150,6 +178,8 @@ final class Client: Connection {
     while goesOn && !isOutputFull {
       switch phase {
       case .startup: goesOn = startupStep(bytes, &cursor)
+      case .authentication: goesOn = authenticationStep(bytes, &cursor)
+      case .moving: return cursor
       case .login: goesOn = loginStep()
       case .serving: goesOn = servingStep(bytes, &cursor)
       case .console: goesOn = consoleStep(bytes, &cursor)

@@ -121,7 +121,8 @@ extension Client {
 
   private func runOnConsole(_ text: WireText, for purpose: ConsoleSession.Purpose) {
     console.running = purpose
-    worker.environment.console(text.text, user, worker.mailbox, token)
+    worker.environment.console(
+      ConsoleCommand(text: text.text, user: user, isProven: isProven), worker.mailbox, token)
   }
 
   /// The control plane has carried out a command.

@@ -1,10 +1,12 @@
+import Authentication
 import CLinux
+import Dispatch
 import Glibc
+import Locking
 import Pooling
 import PostgresWire
 public import Reactor
 public import Settings
-import Synchronization
 import Upstream
 
 /// What other threads tell a worker.
@@ -14,7 +16,11 @@ enum WorkerMessage: Sendable {
   /// A cancel request has been sent, or could not be.
   case cancelSent(ServerToken, CancelOutcome)
   /// New settings, already validated.
-  case apply(Settings)
+  case apply(ServingConfiguration)
+  /// A client that has logged in elsewhere, and belongs here.
+  case clientMoved(ClientMove)
+  case derived(ClientToken, DerivedKeys)
+  case verified(ClientToken, PasswordVerdict, Password)
   /// A client's CancelRequest, on whichever worker it came in.
   case cancelRequested(CancelKey)
   case consoleReply(ClientToken, ConsoleReply)
@@ -49,9 +55,17 @@ public enum ConsoleReply: Sendable {
   case failed(code: String, message: String, hint: String?)
 }
 
+/// What somebody asks of the admin console.
+public struct ConsoleCommand: Sendable {
+  public var text: String
+  public var user: String
+  /// The user has proven who it is, otherwise than by trust.
+  public var isProven: Bool
+}
+
 /// Answers console commands for one daemon.
 public typealias Console =
-  @Sendable (_ command: String, _ user: String, _ reply: @escaping @Sendable (ConsoleReply) -> Void) -> Void
+  @Sendable (_ command: ConsoleCommand, _ reply: @escaping @Sendable (ConsoleReply) -> Void) -> Void
 
 /// What the workers of a daemon have in common. Everything in it may be used from any thread.
 struct DataPlaneEnvironment: Sendable {
@@ -59,14 +73,39 @@ struct DataPlaneEnvironment: Sendable {
   let node: Int
   let dialers: Dialers
   let cancellers: Cancellers
+  /// Log in at servers to try clients' passwords; apart from `dialers`, so that guesses keep no pool waiting.
+  let verifiers: Dialers
+  /// Where keys are derived from passwords. One at a time: guesses cost one core at most.
+  let derivations = DispatchQueue(label: "lifeguard.derivations")
+  let provenPasswords = ProvenPasswords()
+  let homes: PoolHomes
+  let quota = ClientQuota()
   /// As `server_version` on the console.
   let consoleVersion: String
   let log: @Sendable (PoolEvent) -> Void
   let runConsole: Console
-  let cancel: @Sendable (CancelKey) -> Void
+  let mailboxes: [Mailbox<WorkerMessage>]
 
-  func console(_ command: String, _ user: String, _ mailbox: Mailbox<WorkerMessage>, _ client: ClientToken) {
-    runConsole(command, user) { reply in mailbox.post(.consoleReply(client, reply)) }
+  func console(_ command: ConsoleCommand, _ mailbox: Mailbox<WorkerMessage>, _ client: ClientToken) {
+    runConsole(command) { reply in mailbox.post(.consoleReply(client, reply)) }
+  }
+
+  /// Passes a CancelRequest on to the worker that its key names.
+  func cancel(_ key: CancelKey) {
+    guard let worker = CancelKeyLayout.worker(of: key.processID), worker < mailboxes.count else { return }
+    mailboxes[worker].post(.cancelRequested(key))
+  }
+
+  /// Sends a client to another worker; where that has ended, the client's connection ends too.
+  func send(_ move: ClientMove, to worker: Int) {
+    if !mailboxes[worker].post(.clientMoved(move)) { lose(move) }
+  }
+
+  /// The client will never arrive.
+  func lose(_ move: ClientMove) {
+    move.socket.close()
+    homes.arrived(for: move.name)
+    quota.leave()
   }
 }
 
@@ -76,6 +115,8 @@ public final class DataPlane: Sendable {
   private let workers: [Mailbox<WorkerMessage>]
   private let dialers: Dialers
   private let cancellers: Cancellers
+  private let verifiers: Dialers
+  private let homes: PoolHomes
   private let finished: Mutex<Finish>
 
   private struct Finish {
@@ -89,9 +130,11 @@ public final class DataPlane: Sendable {
   ///   - console: called on a worker thread; must return at once.
   ///   - log: called on any thread; must return at once.
   public init(
-    settings: Settings, version: String, console: @escaping Console, log: @escaping @Sendable (PoolEvent) -> Void
+    configuration: ServingConfiguration, version: String, console: @escaping Console,
+    log: @escaping @Sendable (PoolEvent) -> Void
   ) throws(ListenError) {
-    let workerCount = settings.server.workers ?? 1
+    let settings = configuration.settings
+    let workerCount = DataPlane.workerCount(settings)
     var opened: [Listener] = []
     do {
       for address in settings.server.listen {
@@ -103,24 +146,27 @@ public final class DataPlane: Sendable {
     }
     dialers = Dialers()
     cancellers = Cancellers()
+    verifiers = Dialers(threadsPerUpstream: 2, maximumThreads: 8)
     let mailboxes = (0..<workerCount).map { _ in Mailbox<WorkerMessage>() }
     workers = mailboxes
     finished = Mutex(Finish(workersLeft: mailboxes.count))
+    homes = PoolHomes(settings, workers: workerCount)
     let environment = DataPlaneEnvironment(
-      node: 0, dialers: dialers, cancellers: cancellers, consoleVersion: version, log: log,
-      runConsole: console,
-      cancel: { key in
-        if let worker = CancelKeyLayout.worker(of: key.processID), worker < mailboxes.count {
-          mailboxes[worker].post(.cancelRequested(key))
-        }
-      })
+      node: 0, dialers: dialers, cancellers: cancellers, verifiers: verifiers,
+      homes: homes, consoleVersion: version, log: log, runConsole: console,
+      mailboxes: mailboxes)
     let listeners = opened
     for (index, mailbox) in mailboxes.enumerated() {
       WorkerThread.start(name: "worker \(index)") { [self] in
-        let worker = Worker(index: index, mailbox: mailbox, settings: settings, environment: environment)
+        let worker = Worker(
+          index: index, mailbox: mailbox, configuration: configuration, environment: environment)
         worker.run(listeners: listeners)
         for message in mailbox.close() {
-          if case .snapshot(_, let reply) = message { reply(WorkerSnapshot(worker: index)) }
+          switch message {
+          case .snapshot(_, let reply): reply(WorkerSnapshot(worker: index))
+          case .clientMoved(let move): environment.lose(move)
+          default: break
+          }
         }
         workerFinished()
       }
@@ -128,8 +174,12 @@ public final class DataPlane: Sendable {
   }
 
   /// Gives all workers new settings, which have been validated as a whole.
-  public func apply(_ settings: Settings) {
-    for worker in workers { worker.post(.apply(settings)) }
+  ///
+  /// - Returns: the limits that take effect only at the next start: with several workers, those that are new.
+  @discardableResult
+  public func apply(_ configuration: ServingConfiguration) -> [String] {
+    for worker in workers { worker.post(.apply(configuration)) }
+    return homes.unkept(in: configuration.settings)
   }
 
   /// Lets nobody in, and has the workers end when their last client is gone.
@@ -153,21 +203,17 @@ public final class DataPlane: Sendable {
     }
     dialers.stop()
     cancellers.stop()
+    verifiers.stop()
   }
 
   /// Collects what all workers know.
   public func snapshot(_ detail: SnapshotDetail) async -> [WorkerSnapshot] {
-    await withTaskGroup(of: WorkerSnapshot.self) { group in
-      for (index, worker) in workers.enumerated() {
-        group.addTask {
-          await withCheckedContinuation { continuation in
-            let isTaken = worker.post(.snapshot(detail) { continuation.resume(returning: $0) })
-            if !isTaken { continuation.resume(returning: WorkerSnapshot(worker: index)) }
-          }
-        }
-      }
-      return await group.reduce(into: []) { $0.append($1) }
+    let collection = SnapshotCollection(of: workers.count)
+    for (index, worker) in workers.enumerated() {
+      let isTaken = worker.post(.snapshot(detail) { collection.add($0) })
+      if !isTaken { collection.add(WorkerSnapshot(worker: index)) }
     }
+    return await collection.wait()
   }
 
   private func workerFinished() {
@@ -180,16 +226,8 @@ public final class DataPlane: Sendable {
 }
 
 extension DataPlane {
-  /// Upstreams that libpq refuses, each with its reason: the part of validation that only libpq can do.
-  public static func refusedUpstreams(_ settings: Settings) -> [(database: String, reason: String)] {
-    var refused: [(database: String, reason: String)] = []
-    for section in settings.databases.values.sorted(by: { $0.name < $1.name }) {
-      do {
-        _ = try Worker.target(section, database: section.name, user: section.upstream["user"] ?? "any")
-      } catch {
-        refused.append((section.name, error.text))
-      }
-    }
-    return refused
+  /// `[server] workers`; one for each processor where that is "auto", as far as the setting goes.
+  public static func workerCount(_ settings: Settings) -> Int {
+    settings.server.workers ?? min(Processors.count, ServerSettings.workerRange.upperBound)
   }
 }

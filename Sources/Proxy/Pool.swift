@@ -1,3 +1,4 @@
+import Authentication
 import Pooling
 import PostgresWire
 import Settings
@@ -12,6 +13,8 @@ final class Pool {
   /// What libpq connects to.
   var target: ConnectionTarget
   var settings: PoolSettings
+  /// The password that its last client has proven, under `method = "upstream"`.
+  var knownPassword: Password?
   let telemetry = PoolTelemetry()
 
   /// The settings of a server connection on which no client has changed anything yet; nil until one has been opened.
@@ -35,6 +38,7 @@ final class Pool {
     self.settings = settings
   }
 
+  var name: PoolName { PoolName(database: database, user: user) }
   var label: String { "\(database)/\(user)" }
   /// As it begins the text of errors.
   var quotedLabel: String { "pool \"\(label)\"" }

@@ -29,10 +29,10 @@ extension Worker {
     snapshot.isDraining = isDraining
     snapshot.pools = allPools.map(poolSnapshot)
     let clients = allClients
-    snapshot.loginClientCount = clients.count { $0.phase == .startup || $0.phase == .login }
+    snapshot.loginClientCount = clients.count { $0.isHalfOpen || $0.phase == .login }
     guard case .connections = detail else { return snapshot }
     let clock = SnapshotClock(now: loop.now)
-    snapshot.clients = clients.filter { $0.phase != .startup }.map { clientSnapshot($0, clock) }
+    snapshot.clients = clients.filter { !$0.isHalfOpen }.map { clientSnapshot($0, clock) }
     snapshot.servers = servers.all.map { serverSnapshot($0, clock) }
     return snapshot
   }
@@ -63,6 +63,7 @@ extension Worker {
       id: Int64(id), database: client.database, user: client.user, connectTime: clock.wall(client.connectedAt))
     connection.remote = SocketAddressSnapshot(host: client.peer.host, port: client.peer.port)
     connection.local = client.local
+    connection.tls = client.tlsSummary
     connection.requestTime = client.requestSince > 0 ? clock.wall(client.requestSince) : nil
     connection.applicationName = client.applicationName
     let state: ClientState
@@ -85,6 +86,7 @@ extension Worker {
       id: Int64(server.token.index), database: server.pool.database, user: server.pool.user,
       connectTime: clock.wall(server.connectedAt))
     connection.remote = SocketAddressSnapshot(host: server.link.host.name, port: Int(server.link.host.port))
+    connection.tls = server.link.tlsVersion.map { "\($0)/\(server.link.tlsCipher ?? "")" }
     connection.requestTime = server.requestSince > 0 ? clock.wall(server.requestSince) : nil
     connection.applicationName = server.settings["application_name"]?.text
     var snapshot = ServerSnapshot(state: server.snapshotState, connection: connection)

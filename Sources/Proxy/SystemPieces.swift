@@ -16,24 +16,23 @@ struct RandomBytes {
     }
     return block.removeLast()
   }
+
+  mutating func take(_ count: Int) -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(count + 3)
+    while bytes.count < count { unsafe withUnsafeBytes(of: next()) { unsafe bytes.append(contentsOf: $0) } }
+    return Array(bytes.prefix(count))
+  }
+
+  static func make(count: Int) -> [UInt8] {
+    var source = RandomBytes()
+    return source.take(count)
+  }
 }
 
-/// Options of client sockets.
-enum SocketOptions {
-  /// Small replies leave at once; a peer that vanished without a word is noticed.
-  static func apply(toClient descriptor: Int32, isUnix: Bool) {
-    guard !isUnix else { return }
-    set(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
-    set(descriptor, SOL_SOCKET, SO_KEEPALIVE, 1)
-    set(descriptor, Int32(IPPROTO_TCP), TCP_KEEPIDLE, 60)
-    set(descriptor, Int32(IPPROTO_TCP), TCP_KEEPINTVL, 10)
-    set(descriptor, Int32(IPPROTO_TCP), TCP_KEEPCNT, 6)
-  }
-
-  private static func set(_ descriptor: Int32, _ level: Int32, _ option: Int32, _ value: Int32) {
-    var value = value
-    unsafe _ = setsockopt(descriptor, level, option, &value, socklen_t(MemoryLayout<Int32>.size))
-  }
+/// The processors that this process may run on.
+enum Processors {
+  static var count: Int { Int(lifeguard_processor_count()) }
 }
 
 /// A plain thread, named for `ps -L` and profilers.

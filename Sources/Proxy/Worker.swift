@@ -1,4 +1,6 @@
+import Authentication
 import CLinux
+import DequeModule
 import Glibc
 import Pooling
 import PostgresWire
@@ -18,15 +20,13 @@ final class Worker: EventLoopDelegate {
   static let requestsPerTurn = 64
   /// Pools beyond which one that has never had a connection is dropped with its last client.
   private static let poolsKept = 1000
-  /// Clients beyond `max_clients` that are let in as far as their error message.
-  private static let refusedClientsAtOnce = 200
 
   let index: Int
   let loop: EventLoop
   let mailbox: Mailbox<WorkerMessage>
   let environment: DataPlaneEnvironment
 
-  var settings: Settings
+  private(set) var configuration: ServingConfiguration
   var pools = PoolSet()
   var settingsTable = SessionSettingsTable()
   private var poolByID: [PoolID: Pool] = [:]
@@ -34,9 +34,12 @@ final class Worker: EventLoopDelegate {
   private var limitByName: [LimitName: LimitID] = [:]
   /// No longer in the settings; removed when the last connection and the last client are gone.
   private var retiredPools: [Pool] = []
-  private var clients: [ClientSlot] = []
-  private var freeClientSlots: [UInt32] = []
-  private(set) var clientCount = 0
+  private var clients = ClientSlots()
+  /// Clients that have not proven who they are, oldest first, and some that have meanwhile.
+  var halfOpen: Deque<ClientToken> = []
+  var halfOpenCount = 0
+  /// Clients that leave for another worker at the end of the turn.
+  var moving: [Departure] = []
   var servers = ServerSlots()
   var dials: [ServerToken: Dial] = [:]
   private var runnable: [Client] = []
@@ -51,21 +54,11 @@ final class Worker: EventLoopDelegate {
   func randomPermille() -> UInt32 { random.next() % 1001 }
 
   /// Clients can still get at this pool.
-  func isServed(_ pool: Pool) -> Bool { poolByName[PoolName(database: pool.database, user: pool.user)] === pool }
-
-  struct PoolName: Hashable {
-    var database: String
-    var user: String
-  }
+  func isServed(_ pool: Pool) -> Bool { poolByName[pool.name] === pool }
 
   private enum LimitName: Hashable {
     case database(String)
     case user(String)
-  }
-
-  private struct ClientSlot {
-    var generation: UInt32 = 0
-    var client: Client?
   }
 
   /// A server connection that is being opened.
@@ -75,15 +68,21 @@ final class Worker: EventLoopDelegate {
     var since: Int64
   }
 
-  init(index: Int, mailbox: Mailbox<WorkerMessage>, settings: Settings, environment: DataPlaneEnvironment) {
+  init(
+    index: Int, mailbox: Mailbox<WorkerMessage>, configuration: ServingConfiguration, environment: DataPlaneEnvironment
+  ) {
     self.index = index
     self.mailbox = mailbox
-    self.settings = settings
+    self.configuration = configuration
     self.environment = environment
     loop = EventLoop()
     loop.watchMail(mailbox.descriptor)
     for name in settings.databases.keys where name != "*" { openPoolsAhead(database: name) }
   }
+
+  var settings: Settings { configuration.settings }
+
+  var clientCount: Int { clients.count }
 
   var time: MonotonicTime { MonotonicTime(nanoseconds: loop.now) }
 
@@ -94,15 +93,20 @@ final class Worker: EventLoopDelegate {
 
   // MARK: Pools
 
-  /// The pool for a client's database and user; nil where there is no such database.
-  func pool(database: String, user: String) -> Result<Pool, PoolFailure> {
+  /// The pool for a client's database and user, whose home is here.
+  ///
+  /// - Parameter known: the password that the client has proven, for a pool that has no other.
+  func pool(database: String, user: String, known: Password? = nil) -> Result<Pool, PoolFailure> {
     guard let section = settings.database(named: database) else { return .failure(.unknownDatabase) }
     let serverUser = section.upstream["user"] ?? user
     let name = PoolName(database: database, user: serverUser)
-    if let pool = poolByName[name] { return .success(pool) }
+    if let pool = poolByName[name] {
+      if let known { learn(known, pool, section) }
+      return .success(pool)
+    }
     let target: ConnectionTarget
     do {
-      target = try Worker.target(section, database: database, user: serverUser)
+      target = try configuration.target(section, database: database, user: serverUser, known: known)
     } catch {
       return .failure(.target(error.text))
     }
@@ -110,10 +114,22 @@ final class Worker: EventLoopDelegate {
     let id = pools.addPool(
       PoolConfiguration(poolSettings), limits: limits(database: database, user: serverUser), now: time)
     let pool = Pool(id: id, database: database, user: serverUser, target: target, settings: poolSettings)
+    pool.knownPassword = known
     poolByName[name] = pool
     poolByID[id] = pool
+    environment.homes.opened(name)
     carryOutEffects()
     return .success(pool)
+  }
+
+  /// A client has proven a password that may be newer than the one that the pool dials with. Connections that are open
+  /// stay as they are.
+  private func learn(_ known: Password, _ pool: Pool, _ section: DatabaseSettings) {
+    if let old = pool.knownPassword, old.isSame(as: known) { return }
+    pool.knownPassword = known
+    if let target = try? configuration.target(section, database: pool.database, user: pool.user, known: known) {
+      pool.target = target
+    }
   }
 
   enum PoolFailure: Error {
@@ -122,24 +138,20 @@ final class Worker: EventLoopDelegate {
     case target(String)
   }
 
-  static func target(
-    _ section: DatabaseSettings, database: String, user: String
-  ) throws(Upstream.ConninfoError) -> ConnectionTarget {
-    var overrides: [(keyword: String, value: String)] = [("user", user)]
-    if section.upstream["dbname"] == nil { overrides.append(("dbname", database)) }
-    return try ConnectionTarget(conninfo: section.upstream.text, overrides: overrides)
-  }
-
   /// The limits above a pool. Those that are not set are there too, without a maximum, for a reload that sets them.
   private func limits(database: String, user: String) -> [LimitID] {
     [limit(.database(database)), limit(.user(user))]
   }
 
   private func maximum(_ name: LimitName, in settings: Settings) -> Int {
-    switch name {
-    case .database(let database): settings.database(named: database)?.maxConnections ?? .max
-    case .user(let user): settings.users[user]?.maxConnections ?? .max
-    }
+    let homes = environment.homes
+    let maximum =
+      switch name {
+      case .database(let database):
+        homes.keepsLimit(ofDatabase: database) ? settings.database(named: database)?.maxConnections : nil
+      case .user(let user): homes.keepsLimit(ofUser: user) ? settings.users[user]?.maxConnections : nil
+      }
+    return maximum ?? .max
   }
 
   private func limit(_ name: LimitName) -> LimitID {
@@ -153,7 +165,8 @@ final class Worker: EventLoopDelegate {
   /// start.
   private func openPoolsAhead(database: String) {
     guard let section = settings.database(named: database), let user = section.upstream["user"],
-      settings.pool(database: database, user: user).minSize > 0
+      settings.pool(database: database, user: user).minSize > 0,
+      environment.homes.home(of: PoolName(database: database, user: user)) == index
     else { return }
     _ = pool(database: database, user: user)
   }
@@ -161,13 +174,16 @@ final class Worker: EventLoopDelegate {
   var allPools: [Pool] { Array(poolByID.values) }
 
   /// Takes new settings. Pools that are still served get theirs; the others are retired.
-  private func apply(_ new: Settings) {
-    settings = new
+  private func apply(_ configuration: ServingConfiguration) {
+    self.configuration = configuration
+    let new = configuration.settings
+    environment.provenPasswords.removeAll()
     for (name, limit) in limitByName { pools.setLimit(limit, maximum: maximum(name, in: new), now: time) }
     for pool in allPools where isServed(pool) {
       guard let section = new.database(named: pool.database),
         (section.upstream["user"] ?? pool.user) == pool.user,
-        let target = try? Worker.target(section, database: pool.database, user: pool.user)
+        let target = try? configuration.target(
+          section, database: pool.database, user: pool.user, known: pool.knownPassword)
       else {
         retire(pool)
         continue
@@ -216,6 +232,7 @@ final class Worker: EventLoopDelegate {
       running.removeAll(keepingCapacity: true)
       carryOutEffects()
     }
+    sendMovingClients()
     if let deadline = pools.nextDeadline, deadline.nanoseconds < poolTimerAt {
       poolTimerAt = deadline.nanoseconds
       loop.schedule(at: poolTimerAt, token: Timer.pools.token)
@@ -242,6 +259,10 @@ final class Worker: EventLoopDelegate {
   /// The client's pool; where that was retired and the settings have the database again, the new one.
   private func servedPool(of client: Client) -> Pool? {
     guard let pool = client.pool, !isServed(pool) else { return client.pool }
+    let serverUser = settings.database(named: client.database)?.upstream["user"] ?? client.user
+    guard environment.homes.home(of: PoolName(database: client.database, user: serverUser)) == index else {
+      return pool
+    }
     if case .success(let successor) = self.pool(database: client.database, user: client.user) {
       pool.clients -= 1
       successor.clients += 1
@@ -253,7 +274,7 @@ final class Worker: EventLoopDelegate {
   /// Takes a pool out of service: it is no longer in the settings, or there are many and it has never had a connection
   /// (whoever connects may name any user, and must not fill the memory with that).
   private func retire(_ pool: Pool) {
-    poolByName[PoolName(database: pool.database, user: pool.user)] = nil
+    poolByName[pool.name] = nil
     retiredPools.append(pool)
     pools.retire(pool.id, now: time)
   }
@@ -263,10 +284,17 @@ final class Worker: EventLoopDelegate {
       guard pool.clients == 0, pools.isEmpty(pool.id) else { return false }
       pools.remove(pool.id)
       poolByID[pool.id] = nil
+      forgetHome(of: pool)
       if !poolByID.values.contains(where: { $0.user == pool.user }) { removeLimit(.user(pool.user)) }
       if !poolByID.values.contains(where: { $0.database == pool.database }) { removeLimit(.database(pool.database)) }
       return true
     }
+  }
+
+  /// Where no pool of that name is left here, the next one may live elsewhere.
+  private func forgetHome(of pool: Pool) {
+    let isLeft = poolByID.values.contains { $0.name == pool.name }
+    if !isLeft { environment.homes.removed(pool.name) }
   }
 
   private func removeLimit(_ name: LimitName) {
@@ -457,46 +485,57 @@ final class Worker: EventLoopDelegate {
   // MARK: Clients
 
   func accepted(_ descriptor: Int32, from peer: PeerAddress, on listener: Listener) {
-    guard clientCount < settings.server.maxClients + Worker.refusedClientsAtOnce else {
+    guard !clients.isFull else {
       _ = Glibc.close(descriptor)
       return
     }
-    let index: UInt32
-    if let free = freeClientSlots.popLast() {
-      index = free
-    } else {
-      index = UInt32(clients.count)
-      clients.append(ClientSlot())
-    }
-    let token = ClientToken(index: index, generation: clients[Int(index)].generation)
-    let client = Client(worker: self, token: token, peer: peer)
-    client.cancelSecret = random.next()
-    clients[Int(index)].client = client
-    clientCount += 1
-    SocketOptions.apply(toClient: descriptor, isUnix: peer.host == "unix")
+    let client = addClient(peer: peer, connectedAt: loop.now)
     loop.adopt(descriptor, for: client, owned: true)
     if let timeout = settings.server.clientLoginTimeout {
-      loop.schedule(at: loop.now + timeout.nanoseconds, token: Timer.login(token).token)
+      client.loginDeadline = loop.now + timeout.nanoseconds
+      scheduleLoginTimeout(client)
     }
+    client.isHalfOpen = true
+    becameHalfOpen(client)
   }
+
+  /// A new client of this worker, without its socket.
+  func addClient(peer: PeerAddress, connectedAt: Int64) -> Client {
+    let client = clients.add { token in
+      Client(worker: self, token: token, peer: peer, connectedAt: connectedAt)
+    }
+    client.cancelSecret = random.next()
+    return client
+  }
+
+  /// The client is gone, or another worker's.
+  func removeClient(_ client: Client) {
+    noLongerHalfOpen(client)
+    clients.remove(client.token)
+  }
+
+  func scheduleLoginTimeout(_ client: Client) {
+    guard client.loginDeadline < .max else { return }
+    loop.schedule(at: client.loginDeadline, token: Timer.login(client.token).token)
+  }
+
+  /// Random bytes of the kernel.
+  func randomBytes(_ count: Int) -> [UInt8] { random.take(count) }
 
   func acceptFailed(_ error: Int32, on listener: Listener) {
     environment.log(
       .acceptFailed(listener: listener.endpoint.description, error: unsafe String(cString: strerror(error))))
   }
 
-  func client(_ token: ClientToken) -> Client? {
-    guard Int(token.index) < clients.count, clients[Int(token.index)].generation == token.generation else { return nil }
-    return clients[Int(token.index)].client
-  }
+  func client(_ token: ClientToken) -> Client? { clients[token] }
 
-  var allClients: [Client] { clients.compactMap(\.client) }
+  var allClients: [Client] { clients.all }
 
   /// A CancelRequest: what waits is taken out of the queue, what runs is cancelled on the server. Anything else, and a
   /// wrong secret, means nothing.
   private func cancelRequested(_ key: CancelKey) {
-    let index = CancelKeyLayout.slot(of: key.processID)
-    guard index < clients.count, let client = clients[index].client, client.cancelSecret == key.secret else { return }
+    guard let client = clients[slot: CancelKeyLayout.slot(of: key.processID)], client.cancelSecret == key.secret
+    else { return }
     if client.isWaiting, client.phase == .serving, let pool = client.pool {
       client.isWaiting = false
       pools.abandon(client.token, now: time)
@@ -510,6 +549,9 @@ final class Worker: EventLoopDelegate {
 
   /// The client has closed its connection or said goodbye.
   func clientGone(_ client: Client, _ end: StreamEnd) {
+    if case .tlsFailed(let reason) = end, client.isHalfOpen {
+      environment.log(.handshakeFailed(peer: client.peer, reason: reason))
+    }
     closeClient(client, reason: end.text)
   }
 
@@ -540,16 +582,13 @@ final class Worker: EventLoopDelegate {
         .clientClosed(
           pool: pool.label, peer: client.peer, reason: reason, seconds: Double(loop.now - client.connectedAt) / 1e9))
     }
-    let index = Int(client.token.index)
-    clients[index].client = nil
-    clients[index].generation &+= 1
-    freeClientSlots.append(client.token.index)
-    clientCount -= 1
+    if client.isAdmitted { environment.quota.leave() }
+    removeClient(client)
     carryOutEffects()
   }
 
   private func closeIfIdle(_ client: Client) {
-    guard client.isIdle || client.phase == .startup else { return }
+    guard client.isIdle || client.isHalfOpen else { return }
     client.close(
       with: ErrorFields(.fatal, .adminShutdown, "terminating connection due to administrator command"))
   }
@@ -561,7 +600,10 @@ final class Worker: EventLoopDelegate {
       switch message {
       case .dialed(let server, let outcome): dialed(server, outcome)
       case .cancelSent(let server, let outcome): cancelSent(server, outcome)
-      case .apply(let settings): apply(settings)
+      case .apply(let configuration): apply(configuration)
+      case .clientMoved(let move): arrived(move)
+      case .derived(let token, let keys): client(token)?.derived(keys)
+      case .verified(let token, let verdict, let password): verified(token, verdict, password)
       case .cancelRequested(let key): cancelRequested(key)
       case .consoleReply(let token, let reply): client(token)?.consoleReplied(reply)
       case .snapshot(let detail, let reply): reply(snapshot(detail))
@@ -578,7 +620,7 @@ final class Worker: EventLoopDelegate {
       pools.advance(to: time)
       carryOutEffects()
     case .login(let token):
-      if let client = client(token), client.phase == .startup || client.phase == .login {
+      if let client = client(token), client.isHalfOpen || client.phase == .login {
         client.close(with: ErrorFields(.fatal, .adminShutdown, "login timed out (client_login_timeout)"))
       }
     case .server(let token):

@@ -28,14 +28,16 @@ extension Worker {
       let server = Server(
         worker: self, token: token, pool: pool, link: link, settings: settingsTable.settings(reported: reported))
       servers[token] = server
-      loop.adopt(link.descriptor, for: server, owned: false)
+      let tls = unsafe link.tlsHandle.map { unsafe TLSStream(borrowing: $0) }
+      loop.adopt(link.descriptor, for: server, owned: false, tls: tls)
       server.sendSync(for: .handOver)
       setDeadline(server, pool.settings.connectTimeout)
     case .failure(let failure):
       dialFailed(
         token, pool,
         ConnectFailure(
-          verdict: DialVerdict(failure.kind), code: failure.sqlState.flatMap { SQLState($0) }, text: failure.text))
+          verdict: DialVerdict(failure.kind), code: failure.sqlState.flatMap { SQLState($0) } ?? failure.kind.code,
+          text: failure.text))
     }
     carryOutEffects()
   }
@@ -365,8 +367,21 @@ extension DialVerdict {
   fileprivate init(_ kind: DialFailureKind) {
     switch kind {
     case .unreachable, .timeout, .startingUp, .wrongRole, .cancelled, .other: self = .unreachable
-    case .authentication, .unknownDatabase, .insufficientPrivilege, .tlsUnsupported: self = .rejected
+    case .authentication, .unknownDatabase, .insufficientPrivilege, .tls: self = .rejected
     case .tooManyConnections: self = .exhausted
+    }
+  }
+}
+
+extension DialFailureKind {
+  /// The SQLSTATE of what libpq, not the server, has found wrong; nil where there is none of its own.
+  fileprivate var code: SQLState? {
+    switch self {
+    case .authentication: .invalidPassword
+    case .tls: .invalidAuthorizationSpecification
+    case .unreachable, .timeout, .unknownDatabase, .tooManyConnections, .startingUp, .insufficientPrivilege, .wrongRole,
+      .cancelled, .other:
+      nil
     }
   }
 }

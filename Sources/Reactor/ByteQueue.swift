@@ -87,7 +87,7 @@ import Glibc
   }
 
   /// The waiting bytes in an array of their own.
-  var copy: [UInt8] {
+  public var copy: [UInt8] {
     guard let base = unsafe base else { return [] }
     return unsafe Array(UnsafeRawBufferPointer(start: base + head, count: count))
   }

@@ -18,6 +18,10 @@ import Glibc
   static let directSendSize = 8 * 1024
   private static let eventsPerTurn = 512
   private static let acceptsPerTurn = 64
+  /// On a listener that other loops wait on too, so that they get their part.
+  private static let acceptsPerTurnShared = 8
+  /// One client wakes one of the loops that wait on a shared listener, not all (epoll_ctl(2), EPOLLEXCLUSIVE).
+  private static let exclusiveWakeUp: UInt32 = 1 << 28
   /// Pause after the kernel refused to accept for want of descriptors or memory.
   private static let acceptRetryNanoseconds: Int64 = 100_000_000
 
@@ -141,11 +145,11 @@ import Glibc
     guard let slot = slot(connection.socket) else { return }
     connection.socket = .none
     slot.role = .closing
-    setInterest(slot, slot.interest & ~EPOLLIN.rawValue)
     if let tls = slot.tls { endOutput(slot, tls) }
     if slot.pendingOutput == 0 || slot.isBroken {
       drop(slot)
     } else {
+      setInterest(slot, slot.interest & ~EPOLLIN.rawValue)
       scheduleOwn(slot, after: EventLoop.closingNanoseconds)
     }
   }
@@ -177,8 +181,19 @@ import Glibc
   /// Accepts clients on a listener until `stopListening`.
   public func listen(on listener: Listener) {
     let slot = takeSlot(.listener(listener), descriptor: listener.descriptor, owned: false)
-    slot.interest = EPOLLIN.rawValue
+    watch(slot, listener)
+  }
+
+  private func watch(_ slot: Slot, _ listener: Listener) {
+    slot.interest = listener.isShared ? EPOLLIN.rawValue | EventLoop.exclusiveWakeUp : EPOLLIN.rawValue
     control(EPOLL_CTL_ADD, slot)
+    slot.isUnwatched = false
+  }
+
+  /// An exclusive wish cannot be changed, so it is taken back as a whole.
+  private func unwatch(_ slot: Slot) {
+    control(EPOLL_CTL_DEL, slot)
+    slot.isUnwatched = true
   }
 
   /// Stops accepting on all listeners.
@@ -299,13 +314,14 @@ import Glibc
   }
 
   private func accept(_ slot: Slot, _ listener: Listener) {
-    for _ in 0..<EventLoop.acceptsPerTurn {
+    let most = listener.isShared ? EventLoop.acceptsPerTurnShared : EventLoop.acceptsPerTurn
+    for _ in 0..<most {
       guard case .listener = slot.role, let outcome = listener.accept() else { return }
       switch outcome {
       case .success((let descriptor, let peer)): delegate?.accepted(descriptor, from: peer, on: listener)
       case .failure(let failure) where failure.isPassing: continue
       case .failure(let failure):
-        setInterest(slot, 0)
+        unwatch(slot)
         scheduleOwn(slot, after: EventLoop.acceptRetryNanoseconds)
         delegate?.acceptFailed(failure.error, on: listener)
         return
@@ -324,7 +340,7 @@ import Glibc
     let index = Int(token & 0xffff_ffff)
     guard EventLoop.ownTokens | slots[index].id.raw == token else { return }
     switch slots[index].role {
-    case .listener: setInterest(slots[index], EPOLLIN.rawValue)
+    case .listener(let listener): watch(slots[index], listener)
     case .closing: drop(slots[index])
     case .connection, .mail, .free: break
     }
@@ -413,7 +429,8 @@ import Glibc
   }
 
   private func drop(_ slot: Slot) {
-    if !slot.isUnwatched { control(EPOLL_CTL_DEL, slot) }
+    // Closing a descriptor ends the watch too, as long as nobody has another descriptor for it.
+    if !slot.isUnwatched && !slot.isOwned { control(EPOLL_CTL_DEL, slot) }
     slot.tls?.detach(from: slot.descriptor)
     if slot.isOwned { System.closeDescriptor(slot.descriptor) }
     slot.reset(blocks)

@@ -44,12 +44,16 @@ public final class Listener: Sendable {
   /// The listening descriptor, non-blocking.
   public let descriptor: Int32
 
+  /// Several event loops wait on it.
+  let isShared: Bool
+
   private let users: Atomic<Int>
 
   private init(endpoint: ListenEndpoint, descriptor: Int32, users: Int) {
     self.endpoint = endpoint
     self.descriptor = descriptor
     self.users = Atomic(users)
+    isShared = users > 1
   }
 
   /// Opens one socket for each address the endpoint resolves to (`localhost` may be two), for `users` event loops.
@@ -149,7 +153,10 @@ public final class Listener: Sendable {
     let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
     let descriptor = socket(family, kind, 0)
     guard descriptor >= 0 else { throw ListenError(endpoint: endpoint, reason: System.describe(errno)) }
-    if family != AF_UNIX { System.setOption(descriptor, level: SOL_SOCKET, option: SO_REUSEADDR) }
+    if family != AF_UNIX {
+      System.setOption(descriptor, level: SOL_SOCKET, option: SO_REUSEADDR)
+      prepareClients(descriptor)
+    }
     if family == AF_INET6 { System.setOption(descriptor, level: Int32(IPPROTO_IPV6), option: IPV6_V6ONLY) }
     guard unsafe Glibc.bind(descriptor, address, length) == 0, listen(descriptor, backlog) == 0 else {
       let reason = System.describe(errno)
@@ -157,6 +164,18 @@ public final class Listener: Sendable {
       throw ListenError(endpoint: endpoint, reason: reason)
     }
     return descriptor
+  }
+
+  /// Options that accepted sockets take over from the listening one (tcp(7) and `inet_csk_clone_lock`), so that they cost
+  /// nothing for each client: small replies leave at once, and a peer that vanished without a word is noticed after two
+  /// minutes.
+  private static func prepareClients(_ descriptor: Int32) {
+    let level = Int32(IPPROTO_TCP)
+    System.setOption(descriptor, level: level, option: TCP_NODELAY)
+    System.setOption(descriptor, level: SOL_SOCKET, option: SO_KEEPALIVE)
+    System.setOption(descriptor, level: level, option: TCP_KEEPIDLE, value: 60)
+    System.setOption(descriptor, level: level, option: TCP_KEEPINTVL, value: 10)
+    System.setOption(descriptor, level: level, option: TCP_KEEPCNT, value: 6)
   }
 
   private static func withAddress<Address, Result, Failure: Error>(

@@ -1,6 +1,6 @@
 import CLinux
 import Glibc
-import Synchronization
+import Locking
 
 /// What other threads leave for a worker. A sender appends under a lock and wakes the worker once; the worker swaps the
 /// whole queue out. The lock is never held for longer than an append or a swap.

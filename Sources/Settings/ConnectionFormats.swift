@@ -86,15 +86,6 @@ private func checkServable(_ conninfo: Conninfo) throws(Refusal) {
   if let mode = conninfo["gssencmode"], mode != "disable" {
     throw Refusal("asks for gssencmode=\(mode), but encrypted GSS connections cannot be pooled; leave it out")
   }
-  let demandsOfTLS = [
-    ("sslmode", ["require", "verify-ca", "verify-full"]), ("channel_binding", ["require"]), ("requiressl", ["1"]),
-    ("sslnegotiation", ["direct"]),
-  ]
-  for (keyword, values) in demandsOfTLS {
-    if let value = conninfo[keyword], values.contains(value) {
-      throw Refusal("asks for \(keyword)=\(value), but TLS to the upstream is not supported yet")
-    }
-  }
   for port in (conninfo["port"] ?? "").split(separator: ",") {
     guard let number = Int(port), (1...65535).contains(number) else {
       throw Refusal("has an invalid port; a port is a number from 1 to 65535")

@@ -65,9 +65,7 @@ enum Keys {
     Key("listen", \.listen, .addresses),
     Key(
       "workers", \.workers,
-      ValueFormat<Int>.integer(1...1024, example: 1, words: "auto").or("auto").refusing { workers in
-        workers.map { $0 == 1 } ?? true ? nil : "above 1 is not supported yet"
-      }),
+      ValueFormat<Int>.integer(ServerSettings.workerRange, example: 2, words: "auto").or("auto")),
     Key("max_clients", \.maxClients, .integer(1...1_000_000, example: 10_000)),
     Key(
       "event_loop", \.eventLoop,
@@ -78,9 +76,7 @@ enum Keys {
     Key(
       "shutdown_timeout", \.shutdownTimeout,
       .timeOrOff(example: "60s", zero: "a second SIGTERM stops at once; \"off\" waits for ever")),
-    Key(
-      "tls_mode", \.tlsMode,
-      .choice.refusing { $0 == .disable ? nil : "= \(quoted($0.rawValue)) is not supported yet" }),
+    Key("tls_mode", \.tlsMode, .choice),
     Key("tls_cert", \.tlsCertificate, ValueFormat<String>.path(example: "/etc/lifeguard/server.crt").optional),
     Key("tls_key", \.tlsKey, ValueFormat<String>.path(example: "/etc/lifeguard/server.key").optional),
     Key("tls_ca", \.tlsAuthority, ValueFormat<String>.path(example: "/etc/lifeguard/ca.crt").optional),
@@ -158,12 +154,16 @@ enum Keys {
   static let database: [Key<DatabaseSettings>] =
     [
       Key("upstream", \.upstream, .upstream),
+      Key("password", \.password, password),
       Key("read_upstream", \.readUpstream, ValueFormat<Conninfo>.upstream.optional),
       Key("max_connections", \.maxConnections, maxConnections),
     ] + pool.map { Key($0.override, in: \.overrides) }
 
   static let user: [Key<UserSettings>] =
-    [Key("max_connections", \.maxConnections, maxConnections)] + pool.map { Key($0.override, in: \.overrides) }
+    [Key("password", \.password, password), Key("max_connections", \.maxConnections, maxConnections)]
+    + pool.map { Key($0.override, in: \.overrides) }
+
+  private static let password = ValueFormat<PasswordSource>.password.optional
 
   /// PostgreSQL's own max_connections goes up to 262143.
   private static let maxConnections = ValueFormat<Int>.integer(
@@ -173,7 +173,7 @@ enum Keys {
   static let auth: [Key<AuthSettings>] = [
     Key(
       "method", \.method,
-      .choice.refusing { $0 == .trust ? nil : "= \(quoted($0.rawValue)) is not supported yet" }),
+      .choice.refusing { $0 == .hba ? "= \(quoted($0.rawValue)) is not supported yet" : nil }),
     Key("file", \.file, ValueFormat<String>.path(example: "/etc/lifeguard/userlist.txt").optional),
     Key("allow_remote_trust", \.allowRemoteTrust, .boolean),
   ]

@@ -4,6 +4,8 @@ public struct ServerSettings: Sendable, Equatable {
   public var listen: [ListenAddress] = [.tcp(host: "127.0.0.1", port: 6432)]
   /// Threads that serve clients; nil for "auto".
   public var workers: Int?
+  /// The numbers of workers there may be: a cancel key has six bits for the worker.
+  public static let workerRange = 1...63
   /// Clients that may be connected at once.
   public var maxClients = 10_000
   /// What waits for the kernel.
@@ -33,11 +35,28 @@ public enum EventLoopKind: String, Sendable, CaseIterable {
   case epoll
 }
 
-/// TLS between client and daemon; libpq's words.
+/// TLS between client and daemon, as PgBouncer's `client_tls_sslmode`. Unix sockets never have any.
 public enum TLSMode: String, Sendable, CaseIterable {
-  case disable, allow, prefer, require
+  /// Not offered.
+  case disable
+  /// Whoever asks for it gets it; the same as `prefer`.
+  case allow
+  case prefer
+  /// Clients that do not ask for it are refused.
+  case require
+  /// As `require`, and clients need a certificate that `tls_ca` has signed; the same as `verifyFull`, since clients have
+  /// no host name to be checked.
   case verifyCA = "verify-ca"
   case verifyFull = "verify-full"
+
+  /// Clients can have TLS.
+  public var offersTLS: Bool { self != .disable }
+
+  /// Clients cannot do without.
+  public var requiresTLS: Bool { self == .require || requiresClientCertificate }
+
+  /// Clients need a certificate.
+  public var requiresClientCertificate: Bool { self == .verifyCA || self == .verifyFull }
 }
 
 /// `[databases.NAME]`.
@@ -46,6 +65,8 @@ public struct DatabaseSettings: Sendable, Equatable {
   public var name: String
   /// Where its connections go.
   public var upstream: Conninfo
+  /// The password for its server connections; nil where it is in `upstream`, or libpq finds it.
+  public var password: PasswordSource?
   /// Where its reads may go.
   public var readUpstream: Conninfo?
   /// The most server connections of all its pools together; nil for no limit beyond the pools' own.
@@ -58,6 +79,8 @@ public struct DatabaseSettings: Sendable, Equatable {
 public struct UserSettings: Sendable, Equatable {
   /// The name with which clients log in.
   public var name: String
+  /// The password for this user's server connections; nil where it is elsewhere.
+  public var password: PasswordSource?
   /// The most server connections of all its pools together; nil for no limit beyond the pools' own.
   public var maxConnections: Int?
   /// The pool keys that this section sets.
@@ -81,14 +104,17 @@ public struct AuthSettings: Sendable, Equatable {
 public enum AuthMethod: String, Sendable, CaseIterable {
   /// Whoever reaches the listener may be anybody.
   case trust
+  /// The password in clear, checked against `file`.
   case password
+  /// A salted MD5 of it, checked against `file`.
   case md5
+  /// SCRAM, checked against `file`.
   case scramSHA256 = "scram-sha-256"
-  /// A client certificate.
+  /// A client certificate whose common name is the user's.
   case cert
   /// By the rules of a file like pg_hba.conf.
   case hba
-  /// By logging in to the upstream.
+  /// The password in clear, checked by logging in to the upstream with it.
   case upstream
 }
 

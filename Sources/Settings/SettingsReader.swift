@@ -15,6 +15,8 @@ struct SettingsReader {
     }
     for section in sections { readSection(section) }
     checkServer(auth: sections.first { $0.key == "auth" })
+    checkTLS()
+    checkAuthentication()
     checkPools()
     warn()
     if !problems.isEmpty { throw SettingsError(problems.sorted(by: Self.comesFirst)) }
@@ -195,7 +197,44 @@ struct SettingsReader {
 
   private static func missingMethod(_ listener: ListenAddress) -> String {
     "method is missing: clients connect over TCP (\(listener)), so it must say how they prove who they are: "
-      + "\(alternatives(AuthMethod.allCases.map(\.rawValue))), of which only \"trust\" is supported yet"
+      + alternatives(AuthMethod.allCases.filter { $0 != .hba }.map(\.rawValue))
+  }
+
+  private mutating func checkTLS() {
+    let server = settings.server
+    let mode = "tls_mode = \(quoted(server.tlsMode.rawValue))"
+    let files = [
+      ("tls_cert", server.tlsCertificate, server.tlsMode.offersTLS, "the certificate shown to clients"),
+      ("tls_key", server.tlsKey, server.tlsMode.offersTLS, "the certificate's private key"),
+      ("tls_ca", server.tlsAuthority, server.tlsMode.requiresClientCertificate, "who signs clients' certificates"),
+    ]
+    for (key, file, isNeeded, what) in files where isNeeded && file == nil && !hasProblem("server", key) {
+      add("\(mode) needs \(key): \(what)", section: "server", key: key, at: origin("server", "tls_mode"))
+    }
+  }
+
+  private mutating func checkAuthentication() {
+    if hasProblem("auth", "method") { return }
+    let method = settings.auth.method
+    switch method {
+    case .password, .md5, .scramSHA256:
+      if settings.auth.file == nil && !hasProblem("auth", "file") {
+        add(
+          "method = \(quoted(method.rawValue)) needs file: the users and their secrets", section: "auth", key: "file",
+          at: origin("auth", "method"))
+      }
+    case .cert:
+      if !settings.server.tlsMode.requiresClientCertificate && !hasProblem("server", "tls_mode") {
+        add(
+          "method = \"cert\" needs [server] tls_mode = \"verify-ca\" or \"verify-full\"", section: "auth",
+          key: "method", at: origin("auth", "method"))
+      }
+    case .trust, .hba, .upstream: break
+    }
+  }
+
+  private func hasProblem(_ section: String, _ key: String) -> Bool {
+    problems.contains { $0.section == section && $0.key == key }
   }
 
   /// Rules about two keys at once hold for every pool, that is for each combination of sections that set any of them.
@@ -262,11 +301,38 @@ struct SettingsReader {
       warn(
         "listen names \(path), but libpq's clients look for DIRECTORY/.s.PGSQL.PORT", section: "server", key: "listen")
     }
+    warnOfTLS()
+    for (kind, sources) in [
+      ("databases", settings.databases.mapValues(\.password)), ("users", settings.users.mapValues(\.password)),
+    ] {
+      for case (let name, .literal?) in sources {
+        warn(
+          "password stands here for everybody who may read the file; better { env = … }, { file = … } or "
+            + "{ credential = … }", section: "\(kind).\(keyPart(name))", key: "password")
+      }
+    }
     let idle = ["read_upstream": "", "max_lag": "off"]
     for row in settings.effective() {
       if let unset = idle[row.key], row.value != unset {
         warn("\(row.key) has no effect yet", section: row.section, key: row.key)
       }
+    }
+  }
+
+  private mutating func warnOfTLS() {
+    let server = settings.server
+    if !server.tlsMode.offersTLS {
+      for (key, file) in [("tls_cert", server.tlsCertificate), ("tls_key", server.tlsKey)] where file != nil {
+        warn("\(key) has no effect: tls_mode is \"disable\"", section: "server", key: key)
+      }
+    }
+    let method = settings.auth.method
+    if method == .password || method == .upstream, !server.tlsMode.requiresTLS,
+      let listener = server.listen.first(where: { !$0.isLocal })
+    {
+      warn(
+        "method = \(quoted(method.rawValue)) lets passwords cross the network in clear (\(listener)); set [server] "
+          + "tls_mode = \"require\"", section: "auth", key: "method")
     }
   }
 

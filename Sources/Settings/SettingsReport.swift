@@ -139,8 +139,15 @@ extension Settings {
 
   /// The text behind a masked value, to see whether it changed.
   private func secret(at path: KeyPath) -> String? {
-    guard path.key == "upstream" || path.key == "read_upstream" else { return nil }
     let database = databases.values.first { "databases.\(keyPart($0.name))" == path.section }
-    return path.key == "upstream" ? database?.upstream.text : database?.readUpstream?.text
+    switch path.key {
+    case "upstream": return database?.upstream.text
+    case "read_upstream": return database?.readUpstream?.text
+    case "password":
+      let user = users.values.first { "users.\(keyPart($0.name))" == path.section }
+      guard case .literal(let text) = database?.password ?? user?.password else { return nil }
+      return text
+    default: return nil
+    }
   }
 }

@@ -85,7 +85,7 @@ enum Suggestions {
     "hostaddr": ("databases.NAME", "upstream"),
     "dbname": ("databases.NAME", "upstream"),
     "user": ("databases.NAME", "upstream"),
-    "password": ("databases.NAME", "upstream"),
+    "passwd": ("databases.NAME", "password"),
     "dsn": ("databases.NAME", "upstream"),
     "url": ("databases.NAME", "upstream"),
     "sslmode": ("databases.NAME", "upstream"),

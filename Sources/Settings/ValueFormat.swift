@@ -4,6 +4,8 @@ enum SettingValue: Sendable, Equatable {
   case integer(Int)
   case boolean(Bool)
   case list([String])
+  /// An inline table, as TOML.
+  case table(String)
 
   /// Without quotes, as in a table.
   var plain: String {
@@ -12,6 +14,7 @@ enum SettingValue: Sendable, Equatable {
     case .integer(let number): "\(number)"
     case .boolean(let boolean): "\(boolean)"
     case .list(let items): items.joined(separator: ", ")
+    case .table(let text): text
     }
   }
 
@@ -19,7 +22,7 @@ enum SettingValue: Sendable, Equatable {
   var literal: String {
     switch self {
     case .text(let text): quoted(text)
-    case .integer, .boolean: plain
+    case .integer, .boolean, .table: plain
     case .list(let items): "[\(items.map { quoted($0) }.joined(separator: ", "))]"
     }
   }

@@ -1,8 +1,8 @@
 internal import Glibc
+internal import Locking
 internal import NIOCore
 internal import NIOPosix
 internal import Settings
-internal import Synchronization
 
 /// One listening socket, which stays open until it is told to close.
 ///

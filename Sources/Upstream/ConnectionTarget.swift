@@ -15,8 +15,6 @@ public struct ConnectionTarget: Sendable, Hashable {
   let sessionAttributes: SessionAttributes
   /// Whether hosts are to be shuffled (`load_balance_hosts=random` of libpq 16).
   let shufflesHosts: Bool
-  /// The `sslmode` found, where it insists on TLS.
-  let demandedTLSMode: String?
   /// `connect_timeout`, for each address; nil where there is none.
   let addressTimeoutNanoseconds: Int64?
 
@@ -34,10 +32,19 @@ public struct ConnectionTarget: Sendable, Hashable {
   ///
   /// - Parameter overrides: options that win over `conninfo`, such as `user`, `dbname`, `password`; an empty value
   ///   takes an option away. Values are taken literally, also a `dbname` that looks like a connection string.
+  /// - Parameter isPasswordOnly: the server is shown the `password` of the overrides or none: `.pgpass`, `PGPASSWORD` and
+  ///   the connection string's own are left alone. For trying a client's password. It must not be empty: libpq takes an
+  ///   empty one for none and looks elsewhere, which would let everybody in.
   /// - Throws: what libpq (or this layer) refuses, in one line, without any piece of a password.
   public init(
-    conninfo: String, overrides: [(keyword: String, value: String)] = []
+    conninfo: String, overrides: [(keyword: String, value: String)] = [], isPasswordOnly: Bool = false
   ) throws(ConninfoError) {
+    var overrides = overrides
+    if isPasswordOnly {
+      let password = overrides.last { $0.keyword == "password" }?.value ?? ""
+      precondition(!password.isEmpty, "an empty password proves nothing")
+      overrides.append(("passfile", "/dev/null"))
+    }
     let given = try Self.givenOptions(conninfo, overrides)
     let resolved: [String: String]
     switch Libpq.resolve(given) {
@@ -53,14 +60,12 @@ public struct ConnectionTarget: Sendable, Hashable {
     guard let sessionAttributes = SessionAttributes(rawValue: attributes) else {
       throw ConninfoError("invalid target_session_attrs value: \"\(attributes)\"")
     }
-    let mode = resolved["sslmode"] ?? "prefer"
     let timeout = resolved["connect_timeout"] ?? "0"
     guard let timeoutSeconds = Int32(timeout) else {
       throw ConninfoError("invalid integer value \"\(timeout)\" for connection option \"connect_timeout\"")
     }
 
     self.sessionAttributes = sessionAttributes
-    self.demandedTLSMode = ["disable", "allow", "prefer"].contains(mode) ? nil : mode
     self.addressTimeoutNanoseconds = timeoutSeconds > 0 ? Int64(timeoutSeconds) * 1_000_000_000 : nil
     self.shufflesHosts = resolved["load_balance_hosts"] == "random"
     self.hosts = try Self.hosts(of: resolved)
@@ -140,18 +145,11 @@ public struct ConnectionTarget: Sendable, Hashable {
     return value.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
   }
 
-  /// The options of every attempt. TLS is not borrowed yet, so it is never negotiated.
+  /// The options of every attempt.
   private static func settled(_ given: [ConnectionOption]) -> [ConnectionOption] {
-    let perAttempt: Set = ["host", "hostaddr", "port", "target_session_attrs", "load_balance_hosts"]
-    let forced = [
-      ConnectionOption(keyword: "gssencmode", value: "disable"),
-      ConnectionOption(keyword: "sslmode", value: "disable"),
-    ]
-    var options = given.filter { option in
-      !perAttempt.contains(option.keyword) && !forced.contains { $0.keyword == option.keyword }
-    }
-    options += forced
-    return options
+    let decidedHere: Set = ["host", "hostaddr", "port", "target_session_attrs", "load_balance_hosts", "gssencmode"]
+    return given.filter { !decidedHere.contains($0.keyword) }
+      + [ConnectionOption(keyword: "gssencmode", value: "disable")]
   }
 }
 

@@ -29,9 +29,6 @@ struct Dial {
 
   /// Carries the dial out. Blocks until the deadline at the latest, or longer where a name does not resolve.
   mutating func run() -> Result<ServerLink, DialFailure> {
-    if let mode = target.demandedTLSMode {
-      return .failure(DialFailure(.tlsUnsupported, "sslmode \"\(mode)\" is not supported: no TLS to upstreams yet"))
-    }
     guard Clock.now() < deadline else {
       return .failure(DialFailure(.timeout, "timeout expired while the connection attempt waited for others"))
     }

@@ -16,8 +16,9 @@ public enum DialFailureKind: Sendable, Hashable, CaseIterable {
   case insufficientPrivilege
   /// The server answers, but is not what `target_session_attrs` asks for.
   case wrongRole
-  /// The settings insist on TLS, which is not supported here yet.
-  case tlsUnsupported
+  /// TLS is not to be had as the settings want it: a certificate that does not verify, another host's name, a file that
+  /// cannot be read, a server without TLS.
+  case tls
   /// The dial was cancelled by us.
   case cancelled
   /// Anything else: another SQLSTATE, a peer that does not speak the protocol, no descriptors left, …
@@ -39,7 +40,7 @@ public enum DialFailureKind: Sendable, Hashable, CaseIterable {
   var allowsNextHost: Bool {
     switch self {
     case .unreachable, .timeout, .startingUp, .wrongRole: true
-    case .authentication, .unknownDatabase, .tooManyConnections, .insufficientPrivilege, .tlsUnsupported, .cancelled,
+    case .authentication, .unknownDatabase, .tooManyConnections, .insufficientPrivilege, .tls, .cancelled,
       .other:
       false
     }

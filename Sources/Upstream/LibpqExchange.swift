@@ -28,7 +28,7 @@ struct LibpqExchange {
     init(_ status: ConnStatusType) {
       switch status {
       case CONNECTION_STARTED, CONNECTION_NEEDED: self = .connecting
-      case CONNECTION_MADE, CONNECTION_AWAITING_RESPONSE: self = .awaitingAuthentication
+      case CONNECTION_MADE, CONNECTION_SSL_STARTUP, CONNECTION_AWAITING_RESPONSE: self = .awaitingAuthentication
       default: self = .authenticated
       }
     }
@@ -64,6 +64,9 @@ struct LibpqExchange {
       return unsafe refused(connection, at: .connecting, ended: false)
     }
     var interest = Int16(POLLOUT)
+    // Where sslmode is allow or prefer, libpq may begin again, without TLS or with it: on another socket, with the errors
+    // of both attempts in one message.
+    var earlier = ""
     while true {
       let descriptor = unsafe PQsocket(connection)
       let stage = unsafe Stage(PQstatus(connection))
@@ -75,13 +78,15 @@ struct LibpqExchange {
       case .woken: return .woken
       case .failed(let error): return failed(.other, "waiting for the server failed (poll: errno \(error))")
       }
-      switch unsafe PQconnectPoll(connection) {
+      let progress = unsafe PQconnectPoll(connection)
+      if stage != .connecting, unsafe Stage(PQstatus(connection)) == .connecting {
+        earlier = unsafe String(cString: PQerrorMessage(connection))
+      }
+      switch progress {
       case PGRES_POLLING_READING: interest = Int16(POLLIN)
       case PGRES_POLLING_WRITING: interest = Int16(POLLOUT)
-      case PGRES_POLLING_OK:
-        // libpq was told sslmode=disable. Should it know better, TLS must not pass for a plain socket.
-        return unsafe PQsslInUse(connection) == 0 ? nil : failed(.tlsUnsupported, "the connection \(place) uses TLS")
-      default: return unsafe refused(connection, at: stage, ended: ended)
+      case PGRES_POLLING_OK: return nil
+      default: return unsafe refused(connection, at: stage, ended: ended, after: earlier)
       }
     }
   }
@@ -115,9 +120,17 @@ struct LibpqExchange {
     return unsafe recv(descriptor, &byte, 1, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT)) == 0
   }
 
-  /// Makes an attempt of what libpq says after it has given up.
-  private func refused(_ connection: OpaquePointer, at stage: Stage, ended: Bool) -> Outcome {
-    let (text, sqlState) = unsafe LibpqText.split(String(cString: PQerrorMessage(connection)))
+  /// Makes an attempt of what libpq says after it has given up. Of two errors the last one counts; but often pg_hba.conf
+  /// has no entry for one of the two attempts, and then it is the other one that tells something.
+  private func refused(
+    _ connection: OpaquePointer, at stage: Stage, ended: Bool, after earlier: String = ""
+  ) -> Outcome {
+    let message = unsafe String(cString: PQerrorMessage(connection))
+    let isRepeated = !earlier.isEmpty && message.hasPrefix(earlier)
+    let (text, lastState) = LibpqText.split(isRepeated ? String(message.dropFirst(earlier.count)) : message)
+    let first = isRepeated ? LibpqText.split(earlier) : (text: "", sqlState: nil)
+    var sqlState = lastState
+    if let firstState = first.sqlState, lastState?.hasPrefix("28") == true { sqlState = firstState }
     let kind: DialFailureKind
     if let sqlState {
       kind = DialFailureKind(sqlState: sqlState)
@@ -125,13 +138,17 @@ struct LibpqExchange {
       kind = .authentication
     } else if Self.wrongRoleTexts.contains(where: text.contains) {
       kind = .wrongRole
+    } else if Self.isAboutTLS(text) {
+      kind = .tls
     } else if stage == .connecting {
       // No descriptor left is our trouble, not the host's.
       kind = text.contains("could not create socket") ? .other : .unreachable
     } else {
-      kind = stage == .awaitingAuthentication && ended ? .unreachable : .other
+      // OpenSSL may meet the end in the same step that read the last byte.
+      let hasEnded = ended || text.contains(Self.connectionLost)
+      kind = stage == .awaitingAuthentication && hasEnded ? .unreachable : .other
     }
-    return failed(kind, text, sqlState)
+    return failed(kind, LibpqText.oneLine(first.text + "\n" + text), sqlState)
   }
 
   /// What libpq says when `target_session_attrs` is not satisfied; it has no code for that. The texts are not
@@ -139,6 +156,21 @@ struct LibpqExchange {
   private static let wrongRoleTexts = [
     "session is read-only", "session is not read-only", "server is in hot standby mode",
     "server is not in hot standby mode",
+  ]
+
+  /// Whether TLS is not to be had as the settings want it: certificates, keys and their files, the host's name, a server
+  /// without TLS or without channel binding. libpq has no code for that either.
+  private static func isAboutTLS(_ text: String) -> Bool {
+    let words = LibpqText.droppingQuoted(text)
+    return tlsTexts.contains(where: words.contains) && !notTLSTexts.contains(where: words.contains)
+  }
+
+  private static let tlsTexts = ["SSL", "certificate", "private key", "channel binding"]
+  /// What libpq says of a connection that ends amid TLS.
+  private static let connectionLost = "SSL SYSCALL error"
+  /// The network's fault, a server that has no memory or process left, and a peer that is no PostgreSQL.
+  private static let notTLSTexts = [
+    connectionLost, "server sent an error response during SSL exchange", "received invalid response to SSL negotiation",
   ]
 
   private func failed(_ kind: DialFailureKind, _ text: String, _ sqlState: String? = nil) -> Outcome {

@@ -43,6 +43,12 @@ enum LibpqText {
     return pieces.first! + "\"***\"" + pieces.last!
   }
 
+  /// The message without what libpq repeats in double quotes: names of hosts and files, which may hold any word.
+  static func droppingQuoted(_ message: String) -> String {
+    let pieces = message.split(separator: "\"", omittingEmptySubsequences: false)
+    return stride(from: 0, to: pieces.count, by: 2).map { pieces[$0] }.joined(separator: "\"\"")
+  }
+
   /// The index of the five characters in the first `:  CCCCC: `.
   private static func codeStart(in bytes: [UInt8]) -> Int? {
     let (colon, space) = (UInt8(ascii: ":"), UInt8(ascii: " "))

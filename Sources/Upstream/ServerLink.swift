@@ -28,7 +28,17 @@ import Synchronization
   public let parameters: [(name: String, value: String)]
   /// NoticeResponse messages that came during the login, one line each; at most `noticeLimit`.
   public let notices: [String]
-  /// Cancels what runs on this connection.
+  /// The `SSL*` (OpenSSL) of a connection with TLS, lent like the socket: whoever has the link puts BIOs of its own into
+  /// it, and takes them out before `finish()`. Only the worker that has the link uses it. nil without TLS.
+  public let tlsHandle: UnsafeMutableRawPointer?
+  /// The version of TLS, such as "TLSv1.3", and the cipher; nil without TLS.
+  public let tlsVersion: String?
+  public let tlsCipher: String?
+  /// The server has asked for a password, and taken the one it was given. False where it lets the user in for another
+  /// reason, such as `trust` or a client certificate.
+  public let usedPassword: Bool
+  /// Cancels what runs on this connection. The request itself goes in clear also where the connection has TLS: `PQcancel`
+  /// knows no other way.
   public let cancelHandle: CancelHandle
 
   private let connection: OpaquePointer
@@ -61,6 +71,10 @@ import Synchronization
     processID = unsafe PQbackendPID(connection)
     serverVersion = unsafe PQserverVersion(connection)
     address = unsafe PQhostaddr(connection).map { unsafe String(cString: $0) } ?? ""
+    unsafe tlsHandle = PQsslStruct(connection, "OpenSSL")
+    tlsVersion = unsafe PQsslAttribute(connection, "protocol").map { unsafe String(cString: $0) }
+    tlsCipher = unsafe PQsslAttribute(connection, "cipher").map { unsafe String(cString: $0) }
+    usedPassword = unsafe PQconnectionUsedPassword(connection) != 0
     user = unsafe PQuser(connection).map { unsafe String(cString: $0) } ?? ""
     database = unsafe PQdb(connection).map { unsafe String(cString: $0) } ?? ""
     parameters = Self.reportedParameterNames.compactMap { name in

@@ -22,9 +22,13 @@ struct Check: ParsableCommand {
       throw ExitCode.failure
     }
     for warning in settings.warnings { StandardError.write("warning: \(warning)") }
-    let refused = DataPlane.refusedUpstreams(settings)
-    for (database, reason) in refused { StandardError.write("[databases.\(database)] upstream: \(reason)") }
-    if !refused.isEmpty { throw ExitCode.failure }
+    do {
+      let configuration = try ServingConfiguration(settings)
+      for warning in configuration.warnings { StandardError.write("warning: \(warning)") }
+    } catch {
+      for problem in error.problems { StandardError.write(problem) }
+      throw ExitCode.failure
+    }
     Swift.print(print ? settings.effectiveText() : "settings are valid: \(Check.summary(settings))")
   }
 

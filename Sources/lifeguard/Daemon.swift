@@ -1,9 +1,9 @@
 import Admin
+import Locking
 import Logging
 import Proxy
 import Settings
 import StatusServer
-import Synchronization
 import Telemetry
 
 /// The control plane: what the console, HTTP and signals reach. It collects snapshots from the data plane and hands
@@ -11,17 +11,20 @@ import Telemetry
 final class Daemon: Sendable {
   let startTime = UnixTime.now
   private let state: Mutex<State>
+  private let source: SettingsSource
   private let logger: Logger
 
   private struct State {
-    var settings: Settings
+    var configuration: ServingConfiguration
+    var settings: Settings { configuration.settings }
     var stats = StatsPeriods()
     var isDraining = false
     var dataPlane: DataPlane?
   }
 
-  init(settings: Settings, logger: Logger) {
-    state = Mutex(State(settings: settings))
+  init(configuration: ServingConfiguration, source: SettingsSource, logger: Logger) {
+    self.source = source
+    state = Mutex(State(configuration: configuration))
     self.logger = logger
   }
 
@@ -33,30 +36,41 @@ final class Daemon: Sendable {
   // MARK: Reload
 
   /// Validates new settings as a whole and hands them down; on any problem nothing changes.
-  func reload(from source: SettingsSource) {
+  ///
+  /// - Returns: the problems, one line each.
+  @discardableResult
+  func reload() -> [String] {
     let new: Settings
+    let configuration: ServingConfiguration
     do {
       new = try source.load()
+      configuration = try ServingConfiguration(new, replacing: state.withLock { $0.configuration })
     } catch {
-      for problem in error.problems { logger.error("settings not reloaded: \(problem)") }
-      return
+      let problems = Daemon.problems(error)
+      for problem in problems { logger.error("settings not reloaded: \(problem)") }
+      return problems
     }
-    let refused = DataPlane.refusedUpstreams(new)
-    guard refused.isEmpty else {
-      for (database, reason) in refused {
-        logger.error("settings not reloaded: [databases.\(database)] upstream: \(reason)")
-      }
-      return
-    }
+    for warning in new.warnings.map({ "\($0)" }) + configuration.warnings { logger.warning("\(warning)") }
     let changes = new.differences(from: settings)
     for change in changes where change.needsRestart { logger.warning("takes effect at the next start: \(change)") }
     for change in changes where !change.needsRestart { logger.notice("settings changed: \(change)") }
     let dataPlane = state.withLock { state in
-      state.settings = new
+      state.configuration = configuration
       return state.dataPlane
     }
-    dataPlane?.apply(new)
+    for limit in dataPlane?.apply(configuration) ?? [] {
+      logger.warning("takes effect at the next start: \(limit), as pools under a new limit may be on several workers")
+    }
     logger.notice("settings reloaded", metadata: ["changes": "\(changes.count)"])
+    return []
+  }
+
+  private static func problems(_ error: any Error) -> [String] {
+    switch error {
+    case let error as SettingsError: error.problems.map(\.description)
+    case let error as ConfigurationError: error.problems
+    default: ["\(error)"]
+    }
   }
 
   /// The daemon is on its way out.
@@ -65,20 +79,43 @@ final class Daemon: Sendable {
   // MARK: Console
 
   /// Answers a console command; for the data plane, which must not wait.
-  func console(_ text: String, user: String, reply: @escaping @Sendable (ConsoleReply) -> Void) {
-    Task { reply(await answer(text, user: user)) }
+  func console(_ command: ConsoleCommand, reply: @escaping @Sendable (ConsoleReply) -> Void) {
+    Task { reply(await answer(command)) }
   }
 
-  private func answer(_ text: String, user: String) async -> ConsoleReply {
+  private func answer(_ request: ConsoleCommand) async -> ConsoleReply {
     do throws(AdminError) {
-      let command = try AdminCommand.parse(text)
+      let command = try AdminCommand.parse(request.text)
       // Under trust nobody has proven who they are: the console shows, and changes nothing.
       let (settings, stats) = state.withLock { state in (state.settings, state.stats) }
       let privilege = AdminPrivilege.onConsole(
-        user: user, isProven: false, users: settings.admin.users, statsUsers: settings.admin.statsUsers)
+        user: request.user, isProven: request.isProven, users: settings.admin.users,
+        statsUsers: settings.admin.statsUsers)
       try privilege.check(command)
-      if case .empty = command { return .empty }
-      guard case .show(let subject) = command else { return .done(tag: command.tag) }
+      let subject: ShowSubject
+      switch command {
+      case .show(let shown): subject = shown
+      case .reload:
+        let problems = reload()
+        guard problems.isEmpty else {
+          return .failed(
+            code: "F0000", message: "settings not reloaded: \(problems.joined(separator: "; "))", hint: nil)
+        }
+        return .done(tag: command.tag)
+      case .shutdown(.immediate):
+        logger.notice("stopping at once: SHUTDOWN by \(request.user)")
+        beginDraining()
+        state.withLock(\.dataPlane)?.stop()
+        return .done(tag: command.tag)
+      case .shutdown(.waitForServers):
+        Signals.sendTerminate()
+        return .done(tag: command.tag)
+      case .shutdown(.waitForClients):
+        return .failed(
+          code: "0A000", message: "SHUTDOWN WAIT_FOR_CLIENTS is not there yet", hint: "SHOW HELP lists the commands.")
+      case .noEffect: return .done(tag: command.tag)
+      case .empty: return .empty
+      }
       let needsConnections = subject == .clients || subject == .servers
       let daemon = await snapshot(needsConnections ? .connections : .pools)
       let table = AdminTable.show(subject, of: daemon, settings: Daemon.rows(settings), stats: stats)

@@ -18,9 +18,16 @@ struct LogWriter {
     (events, continuation) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(LogWriter.queued))
   }
 
-  /// Queues an event; any thread, at once.
+  /// Queues an event; any thread, at once. What would not be written is not queued: it would wake the task for nothing,
+  /// once for each client that comes and once for each that goes.
   var sink: @Sendable (PoolEvent) -> Void {
-    { [continuation] event in continuation.yield(event) }
+    let writesConnections = logsConnections && logger.logLevel <= .info
+    return { [continuation] event in
+      switch event {
+      case .clientOpened, .clientClosed: if writesConnections { continuation.yield(event) }
+      default: continuation.yield(event)
+      }
+    }
   }
 
   /// No more events will come; `run` ends after those that are queued.
@@ -33,19 +40,26 @@ struct LogWriter {
 
   private func write(_ event: PoolEvent) {
     switch event {
-    case .clientOpened(let pool, let peer):
-      if logsConnections {
-        logger.info("client connected", metadata: ["pool": "\(pool)", "peer": "\(peer.host):\(peer.port)"])
-      }
+    case .clientOpened(let pool, let peer, let tls):
+      var metadata: Logger.Metadata = ["pool": "\(pool)", "peer": "\(peer.host):\(peer.port)"]
+      if let tls { metadata["tls"] = "\(tls)" }
+      logger.info("client connected", metadata: metadata)
+    case .handshakeFailed(let peer, let reason):
+      logger.info(
+        "TLS handshake failed", metadata: ["peer": "\(peer.host):\(peer.port)", "error": "\(reason)"])
+    case .loginRefused(let database, let user, let peer, let reason):
+      logger.warning(
+        "login refused",
+        metadata: [
+          "database": "\(database)", "user": "\(user)", "peer": "\(peer.host):\(peer.port)", "reason": "\(reason)",
+        ])
     case .clientClosed(let pool, let peer, let reason, let seconds):
-      if logsConnections {
-        logger.info(
-          "client closed",
-          metadata: [
-            "pool": "\(pool)", "peer": "\(peer.host):\(peer.port)", "reason": "\(reason)",
-            "seconds": "\((seconds * 1000).rounded() / 1000)",
-          ])
-      }
+      logger.info(
+        "client closed",
+        metadata: [
+          "pool": "\(pool)", "peer": "\(peer.host):\(peer.port)", "reason": "\(reason)",
+          "seconds": "\((seconds * 1000).rounded() / 1000)",
+        ])
     case .acceptFailed(let listener, let error):
       logger.error("cannot accept clients", metadata: ["listener": "\(listener)", "error": "\(error)"])
     case .connectFailed(let pool, let text):

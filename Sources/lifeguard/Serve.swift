@@ -29,20 +29,25 @@ struct Serve: AsyncParsableCommand {
     let level = Logger.Level(rawValue: settings.log.level.rawValue) ?? .info
     let logger = Logger(label: "lifeguard") { _ in TextLogHandler(logLevel: level) }
     for warning in settings.warnings { logger.warning("\(warning)") }
-    let refused = DataPlane.refusedUpstreams(settings)
-    for (database, reason) in refused { logger.error("[databases.\(database)] upstream: \(reason)") }
-    if !refused.isEmpty { throw ExitCode.failure }
+    let configuration: ServingConfiguration
+    do {
+      configuration = try ServingConfiguration(settings)
+    } catch {
+      for problem in error.problems { logger.error("\(problem)") }
+      throw ExitCode.failure
+    }
+    for warning in configuration.warnings { logger.warning("\(warning)") }
     Descriptors.check(settings, limit: Descriptors.raiseLimit(), logger: logger)
 
     let signals = Signals()
-    let daemon = Daemon(settings: settings, logger: logger)
+    let daemon = Daemon(configuration: configuration, source: source, logger: logger)
     let log = LogWriter(logger: logger, logsConnections: settings.log.connections)
     let logging = Task { await log.run() }
     let dataPlane: DataPlane
     do {
       dataPlane = try DataPlane(
-        settings: settings, version: "\(Lifeguard.version) (Lifeguard)",
-        console: { text, user, reply in daemon.console(text, user: user, reply: reply) }, log: log.sink)
+        configuration: configuration, version: "\(Lifeguard.version) (Lifeguard)",
+        console: { command, reply in daemon.console(command, reply: reply) }, log: log.sink)
     } catch {
       logger.critical("\(error) ([server] listen)")
       throw ExitCode.failure
@@ -62,7 +67,7 @@ struct Serve: AsyncParsableCommand {
     logger.notice(
       "ready",
       metadata: [
-        "version": "\(Lifeguard.version)", "event_loop": "epoll",
+        "version": "\(Lifeguard.version)", "event_loop": "epoll", "workers": "\(DataPlane.workerCount(settings))",
         "listen": "\(settings.server.listen.map(\.description).joined(separator: ", "))",
         "http": "\(settings.http.listen?.description ?? "off")",
       ])
@@ -81,10 +86,10 @@ struct Serve: AsyncParsableCommand {
       group.addTask {
         while (try? await Task.sleep(for: StatsPeriods.length)) != nil { await daemon.recordStats() }
       }
-      group.addTask { [source] in
+      group.addTask {
         for await signal in signals.stream {
           switch signal {
-          case .reload: daemon.reload(from: source)
+          case .reload: daemon.reload()
           case .terminate where daemon.isDraining:
             logger.notice("second signal: stopping at once")
             dataPlane.stop()

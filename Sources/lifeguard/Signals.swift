@@ -12,6 +12,9 @@ struct Signals {
     case terminate
   }
 
+  /// Has the daemon stop as it does for a SIGTERM of somebody else's.
+  static func sendTerminate() { kill(getpid(), SIGTERM) }
+
   /// Signals from now on.
   let stream: AsyncStream<Signal>
 

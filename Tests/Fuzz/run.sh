@@ -26,7 +26,7 @@ export flags
 mkdir -p "$out"
 printf 'module CLinux {\n  header "%s"\n  export *\n}\n' "$root/Sources/CLinux/include/CLinux.h" >"$out/CLinux.modulemap"
 clang -O -g -fsanitize=address -c -I "$root/Sources/CLinux/include" -o "$out/clinux.o" "$root/Sources/CLinux/clinux.c"
-imports="-I $out -I $root/Sources/COpenSSL -Xcc -fmodule-map-file=$out/CLinux.modulemap"
+imports="-I $out -I $root/Sources/COpenSSL -I $root/Sources/CStringPrep -Xcc -fmodule-map-file=$out/CLinux.modulemap"
 export imports
 
 # Builds the module of that name.
@@ -36,11 +36,12 @@ module() {
     -module-name "$1" -emit-module-path "$out/$1.swiftmodule" -o "$out/lib$1.a" "$root/Sources/$1"/*.swift
 }
 module PostgresWire
+module Authentication
 module Reactor
 
 # The name of the target is the argument.
 build='case $1 in TLS*) more="$root/Tests/ReactorTests/TLSFixtures.swift" ;; *) more= ;; esac
-swiftc $flags $imports -use-ld=lld -module-name "Fuzz$1" -L "$out" -lPostgresWire -lReactor -lssl -lcrypto \
+swiftc $flags $imports -use-ld=lld -module-name "Fuzz$1" -L "$out" -lAuthentication -lPostgresWire -lReactor -lssl -lcrypto -lidn -lswiftSynchronization -lswiftGlibc -lswiftDispatch -ldispatch \
   -o "$out/$1" "$fuzz/FuzzEntry.swift" "$fuzz/targets/$1.swift" $more "$out/clinux.o"'
 run='mkdir -p "$out/corpus/$1" "$out/crashes"
 if "$out/$1" -max_total_time="$seconds" -max_len=4096 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \

@@ -80,14 +80,6 @@ struct ConninfoTests {
     "that cannot be served are refused, as upstreams",
     arguments: [
       ("gssencmode=prefer", "asks for gssencmode=prefer, but encrypted GSS connections cannot be pooled; leave it out"),
-      ("sslmode=require", "asks for sslmode=require, but TLS to the upstream is not supported yet"),
-      ("sslmode=verify-ca", "asks for sslmode=verify-ca, but TLS to the upstream is not supported yet"),
-      (
-        "postgresql://h/?sslmode=verify-full",
-        "asks for sslmode=verify-full, but TLS to the upstream is not supported yet"
-      ),
-      ("postgresql://h/?ssl=true", "asks for sslmode=require, but TLS to the upstream is not supported yet"),
-      ("channel_binding=require", "asks for channel_binding=require, but TLS to the upstream is not supported yet"),
       ("port=99999", "has an invalid port; a port is a number from 1 to 65535"),
       ("postgresql://u:p/w", "has an invalid port; a port is a number from 1 to 65535"),
       ("app", "is no connection string: a word without \\\"=\\\" after it (at byte 1)"),

@@ -41,8 +41,8 @@ struct CrossCheckTests {
   @Test("[auth] has no default where TCP listens")
   func authMissing() {
     let rest =
-      "so it must say how they prove who they are: \"trust\", \"password\", \"md5\", \"scram-sha-256\", \"cert\", "
-      + "\"hba\" or \"upstream\", of which only \"trust\" is supported yet"
+      "so it must say how they prove who they are: \"trust\", \"password\", \"md5\", \"scram-sha-256\", \"cert\" "
+      + "or \"upstream\""
     let database = "[databases.app]\nupstream = \"dbname=app\"\n"
     #expect(
       problems(of: database + "[server]\nlisten = [\"/tmp/.s.PGSQL.1\", \"[::1]:1\"]") == [
@@ -54,14 +54,75 @@ struct CrossCheckTests {
       ])
   }
 
-  @Test(
-    "methods that are known but cannot be served yet",
-    arguments: ["password", "md5", "scram-sha-256", "cert", "hba", "upstream"])
-  func authMethods(method: String) {
+  @Test("methods by a userlist need the file", arguments: ["password", "md5", "scram-sha-256"])
+  func userlistMethods(method: String) throws {
+    let text = "[auth]\nmethod = \"\(method)\"\n"
     #expect(
-      problems(of: "[auth]\nmethod = \"\(method)\"") == [
-        "t.toml:2:10: [auth] method = \"\(method)\" is not supported yet"
+      problems(of: text) == [
+        "t.toml:2:1: [auth] method = \"\(method)\" needs file: the users and their secrets"
       ])
+    let settings = try Settings.parse(text: text + "file = \"/u\"", file: "t.toml")
+    #expect(settings.auth.method.rawValue == method && settings.auth.file == "/u")
+  }
+
+  @Test("upstream needs nothing else")
+  func upstreamMethod() { #expect(problems(of: "[auth]\nmethod = \"upstream\"").isEmpty) }
+
+  @Test("cert needs certificates of clients", arguments: ["disable", "prefer", "require"])
+  func certMethod(mode: String) {
+    let tls = "[server]\ntls_cert = \"/c\"\ntls_key = \"/k\"\ntls_ca = \"/a\"\ntls_mode = "
+    let auth = "[auth]\nmethod = \"cert\"\n"
+    #expect(
+      problems(of: auth + tls + "\"\(mode)\"") == [
+        "t.toml:2:1: [auth] method = \"cert\" needs [server] tls_mode = \"verify-ca\" or \"verify-full\""
+      ])
+    #expect(problems(of: auth + tls + "\"verify-ca\"").isEmpty)
+  }
+
+  @Test("TLS needs a certificate and its key", arguments: ["allow", "prefer", "require"])
+  func certificateOfTLS(mode: String) throws {
+    let text = "[server]\ntls_mode = \"\(mode)\"\n"
+    #expect(
+      problems(behindMinimum: text) == [
+        "t.toml:6:1: [server] tls_mode = \"\(mode)\" needs tls_cert: the certificate shown to clients",
+        "t.toml:6:1: [server] tls_mode = \"\(mode)\" needs tls_key: the certificate's private key",
+      ])
+    let server = try settings(text + "tls_cert = \"/c\"\ntls_key = \"/k\"").server
+    #expect(server.tlsMode.offersTLS && server.tlsMode.requiresTLS == (mode == "require"))
+    #expect(!server.tlsMode.requiresClientCertificate)
+  }
+
+  @Test("certificates of clients need who signs them", arguments: ["verify-ca", "verify-full"])
+  func authorityOfTLS(mode: String) throws {
+    let text = "[server]\ntls_mode = \"\(mode)\"\ntls_cert = \"/c\"\ntls_key = \"/k\"\n"
+    #expect(
+      problems(behindMinimum: text) == [
+        "t.toml:6:1: [server] tls_mode = \"\(mode)\" needs tls_ca: who signs clients' certificates"
+      ])
+    let server = try settings(text + "tls_ca = \"/a\"").server
+    #expect(server.tlsMode.requiresTLS && server.tlsMode.requiresClientCertificate)
+  }
+
+  @Test("passwords in clear on a network, and certificates without TLS, are warned about")
+  func doubtful() throws {
+    let remote = try Settings.parse(
+      text: "[auth]\nmethod = \"upstream\"\n[databases.a]\nupstream = \"dbname=a\"\n[server]\nlisten = \"*:1\"",
+      file: "t.toml")
+    #expect(
+      remote.warnings.map(\.description) == [
+        "t.toml:2:1: [auth] method = \"upstream\" lets passwords cross the network in clear (*:1); set [server] "
+          + "tls_mode = \"require\""
+      ])
+    #expect(
+      try settings("[server]\ntls_cert = \"/c\"").warnings.map(\.description) == [
+        "t.toml:6:1: [server] tls_cert has no effect: tls_mode is \"disable\""
+      ])
+  }
+
+  @Test("methods that are known but cannot be served yet")
+  func authMethods() {
+    #expect(
+      problems(of: "[auth]\nmethod = \"hba\"") == ["t.toml:2:10: [auth] method = \"hba\" is not supported yet"])
     #expect(
       problems(of: "[auth]\nmethod = \"scram\"").first?.hasPrefix("t.toml:2:10: [auth] method must be \"trust\", ")
         == true)

@@ -19,14 +19,14 @@ struct ServingTests {
   @Test("problems name the option, all of them at once")
   func problems() {
     let error = #expect(throws: SettingsError.self) {
-      try Settings.serving(upstream: "sslmode=require", listen: ["6432", "*:1", "127.0.0.1:1", "127.0.0.1:1"])
+      try Settings.serving(upstream: "gssencmode=prefer", listen: ["6432", "*:1", "127.0.0.1:1", "127.0.0.1:1"])
     }
     #expect(
       error?.problems.map(\.description) == [
-        "--upstream: asks for sslmode=require, but TLS to the upstream is not supported yet",
+        "--upstream: asks for gssencmode=prefer, but encrypted GSS connections cannot be pooled; leave it out",
         #"--listen: "6432" is a port without an address; did you mean "127.0.0.1:6432"?"#,
-        "--listen: without a settings file clients are trusted, and that would let anybody who reaches *:1 be any user; "
-          + "listen on loopback or a Unix socket",
+        "--listen: clients are trusted, and that would let anybody who reaches *:1 be any user; listen on loopback or a "
+          + "Unix socket, or say by --auth how clients prove who they are",
         "--listen: 127.0.0.1:1 is given twice",
       ])
   }
@@ -36,8 +36,48 @@ struct ServingTests {
     let error = #expect(throws: SettingsError.self) { try Settings.serving(upstream: upstream, listen: []) }
     #expect(
       error?.description
-        == "--upstream: contains a password, which under trust would serve anybody who reaches the daemon; that needs "
-        + "--auth, which is not supported yet (a settings file, .pgpass or a service file may hold the password)")
+        == "--upstream: contains a password, which would serve anybody who reaches the daemon; say by --auth how "
+        + "clients prove who they are")
+    #expect(throws: Never.self) {
+      try Settings.serving(upstream: upstream, listen: ["*:1"], method: "scram-sha-256", file: "/u")
+    }
+  }
+
+  @Test("--auth takes the methods that need no settings")
+  func methods() throws {
+    let settings = try Settings.serving(upstream: "dbname=a", listen: ["*:1"], method: "md5", file: "/u")
+    #expect(settings.auth.method == .md5 && settings.auth.file == "/u")
+    func problem(_ method: String) -> String? {
+      do {
+        _ = try Settings.serving(upstream: "dbname=a", listen: [], method: method)
+        return nil
+      } catch {
+        return error.description
+      }
+    }
+    #expect(problem("upstream") == nil)
+    #expect(problem("md5") == "--auth: md5 needs --userlist: the users and their secrets")
+    #expect(
+      problem("scram")
+        == "--auth: must be \"trust\", \"password\", \"md5\", \"scram-sha-256\" or \"upstream\", not \"scram\"")
+    #expect(problem("cert")?.hasPrefix("--auth: must be \"trust\", ") == true)
+  }
+
+  @Test("passwords in clear on a network are warned about here too", arguments: ["password", "upstream"])
+  func doubtful(method: String) throws {
+    func warnings(_ listen: String) throws -> [String] {
+      try Settings.serving(upstream: "dbname=a", listen: [listen], method: method, file: "/u").warnings.map(
+        \.description)
+    }
+    #expect(
+      try warnings("*:1") == [
+        "--auth: \(method) lets passwords cross the network in clear (*:1); a settings file can set [server] tls_mode = "
+          + "\"require\""
+      ])
+    #expect(try warnings("127.0.0.1:1").isEmpty)
+    #expect(try warnings("/run/.s.PGSQL.1").isEmpty)
+    let scram = try Settings.serving(upstream: "dbname=a", listen: ["*:1"], method: "scram-sha-256", file: "/u")
+    #expect(scram.warnings.isEmpty)
   }
 
   @Test("the console's names are reserved here too")

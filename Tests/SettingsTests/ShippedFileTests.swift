@@ -38,7 +38,10 @@ struct ShippedFileTests {
       if let key = Self.key(of: line) { mentioned.insert("\(section).\(key)") }
     }
     let shown = Set(shipped.effective().map { "\($0.section).\($0.key)" })
-    let unset = ["databases.app.read_upstream", "databases.app.max_connections", "users.reporting.max_connections"]
+    let unset = [
+      "databases.app.read_upstream", "databases.app.max_connections", "users.reporting.max_connections",
+      "databases.app.password", "users.reporting.password",
+    ]
     #expect(mentioned == shown.union(unset))
   }
 

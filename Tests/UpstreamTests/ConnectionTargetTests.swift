@@ -78,6 +78,44 @@ import Testing
     target.options.first { $0.keyword == keyword }?.value
   }
 
+  @Test func tlsOptionsReachLibpqAsGiven() throws {
+    let given = [
+      "sslmode=verify-full", "sslcert=c", "sslkey=k", "sslrootcert=r", "sslcrl=l", "sslpassword=p", "sslcompression=0",
+      "channel_binding=require", "ssl_min_protocol_version=TLSv1.3",
+    ]
+    let target = try ConnectionTarget(conninfo: "host=h " + given.joined(separator: " "))
+    for option in given {
+      let (keyword, text) = (option.prefix { $0 != "=" }, option.drop { $0 != "=" }.dropFirst())
+      #expect(value(String(keyword), target) == String(text))
+    }
+    #expect(try value("sslmode", ConnectionTarget(conninfo: "host=h")) == nil)
+  }
+
+  @Test func onlyThePasswordGivenIsLeft() throws {
+    let target = try ConnectionTarget(
+      conninfo: "host=h user=a password=p passfile=/f", overrides: [("password", "q")], isPasswordOnly: true)
+    #expect(value("password", target) == "q" && value("passfile", target) == "/dev/null")
+  }
+
+  @Test(arguments: [[], [("password", "")], [("password", "q"), ("password", "")]])
+  func anEmptyPasswordIsNeverTheOnlyOne(_ overrides: [(String, String)]) async {
+    let values = overrides.map(\.1)
+    await #expect(processExitsWith: .failure) { [values = values as [String]] in
+      _ = try ConnectionTarget(
+        conninfo: "host=h password=p", overrides: values.map { ("password", $0) }, isPasswordOnly: true)
+    }
+  }
+
+  @Test(arguments: [
+    "postgresql://u:secret@h/db?sslpassword=secret&nonsense=1", "postgresql://u:secret@h/db?sslpassword=sec%ret",
+    "host=h sslpassword=sec ret", "host=h sslpassword='sec ret", "host=h sslpassword=secret target_session_attrs=x",
+  ])
+  func errorsShowNoPieceOfAPassphrase(_ conninfo: String) {
+    let error = #expect(throws: ConninfoError.self) { try ConnectionTarget(conninfo: conninfo) }
+    let text = error?.text ?? ""
+    #expect(!text.isEmpty && !text.contains("sec") && !text.contains("ret\""), "\(text)")
+  }
+
   @Test func encryptionByGSSAPIIsRefused() throws {
     #expect(throws: ConninfoError.self) { try ConnectionTarget(conninfo: "host=h gssencmode=require") }
     #expect(throws: ConninfoError.self) { try ConnectionTarget(conninfo: "host=h gssencmode=prefer") }
@@ -101,26 +139,18 @@ import Testing
   }
 
   /// In a process of its own: only the environment tells libpq where the service file is.
-  @Test func aServiceFileIsReadAndItsTLSDemandIsFound() async {
+  @Test func aServiceFileIsRead() async {
     await #expect(processExitsWith: .success) {
       let file = FileManager.default.temporaryDirectory.appendingPathComponent("pg_service-\(UUID()).conf")
       defer { try? FileManager.default.removeItem(at: file) }
-      try "[strict]\nhost=svc1,svc2\nport=6000\nsslmode=verify-full\ntarget_session_attrs=standby\n"
+      try
+        "[strict]\nhost=svc1,svc2\nport=6000\nsslmode=verify-full\ntarget_session_attrs=standby\nuser=svc\npassword=x\n"
         .write(to: file, atomically: true, encoding: .utf8)
       unsafe setenv("PGSERVICEFILE", file.path, 1)
       let target = try ConnectionTarget(conninfo: "service=strict")
       #expect(target.upstream == "svc1:6000,svc2:6000")
       #expect(target.sessionAttributes == .standby)
-      #expect(target.demandedTLSMode == "verify-full")
       #expect(throws: ConninfoError.self) { try ConnectionTarget(conninfo: "service=other") }
     }
-  }
-
-  @Test(arguments: ["require", "verify-ca", "verify-full"])
-  func aDialThatDemandsTLSFailsWithoutTouchingTheNetwork(_ mode: String) throws {
-    let failure = try failure("host=192.0.2.1 sslmode=\(mode)")
-    #expect(failure.kind == .tlsUnsupported)
-    #expect(failure.text.contains(mode))
-    #expect(failure.attempts.isEmpty)
   }
 }

@@ -160,7 +160,7 @@ import Testing
     }
     defer { hole.stop(); starting.stop(); server.stop() }
     let ports = "\(ScriptedPeer.freePort()),\(hole.port),\(starting.port),\(server.port)"
-    let hosts = "host=127.0.0.1,127.0.0.1,localhost,127.0.0.1 port=\(ports) user=app"
+    let hosts = "host=127.0.0.1,127.0.0.1,localhost,127.0.0.1 port=\(ports) user=app sslmode=disable"
     // The black hole gets a third of what is left, not all of it.
     let link = try dial(hosts, within: 3).get()
     #expect(link.host.port == server.port)
@@ -182,7 +182,7 @@ import Testing
     }
     defer { starting.stop() }
     let ports = "\(starting.port),\(ScriptedPeer.freePort())"
-    let failure = try failure("host=127.0.0.1,127.0.0.1 port=\(ports) user=app")
+    let failure = try failure("host=127.0.0.1,127.0.0.1 port=\(ports) user=app sslmode=disable")
     #expect(failure.kind == .startingUp)
     #expect(failure.sqlState == "57P03")
     #expect(failure.attempts.map(\.kind) == [.startingUp, .unreachable])
@@ -195,7 +195,8 @@ import Testing
       connection.sendError("28P01", "no")
     }
     defer { refusing.stop() }
-    let failure = try failure("host=127.0.0.1,127.0.0.1 port=\(refusing.port),\(ScriptedPeer.freePort()) user=app")
+    let failure = try failure(
+      "host=127.0.0.1,127.0.0.1 port=\(refusing.port),\(ScriptedPeer.freePort()) user=app sslmode=disable")
     #expect(failure.kind == .authentication)
     #expect(failure.attempts.count == 1)
   }

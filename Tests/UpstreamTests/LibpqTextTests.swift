@@ -22,6 +22,13 @@ import Testing
     #expect(LibpqText.oneLine(String(repeating: "x", count: 5000)).count == LibpqText.characterLimit + 1)
   }
 
+  @Test func quotedPiecesAreDropped() {
+    #expect(
+      LibpqText.droppingQuoted("server at \"SSL\", port 1 failed: \"x\" gone")
+        == "server at \"\", port 1 failed: \"\" gone")
+    #expect(LibpqText.droppingQuoted("nothing") == "nothing")
+  }
+
   @Test func quotedPiecesAreMasked() {
     #expect(LibpqText.maskingQuoted("missing \"=\" after \"ret\" in string") == "missing \"***\" in string")
     #expect(LibpqText.maskingQuoted("looking for \"]\" here") == "looking for \"]\" here")

@@ -31,7 +31,7 @@ final class ScriptedPeer: Sendable {
     }
   }
 
-  var conninfo: String { "host=127.0.0.1 port=\(port) user=app dbname=app" }
+  var conninfo: String { "host=127.0.0.1 port=\(port) user=app dbname=app sslmode=disable" }
 
   /// Ends the listener and resets what waits in its backlog.
   func stop() {

@@ -1,7 +1,7 @@
 import Foundation
 import Glibc
 
-/// A throwaway PostgreSQL for the whole test run, with its socket and data in a folder of its own. Stops when the test
+/// A throwaway PostgreSQL for the whole test run, without TLS or with it, with its socket and data in a folder of its own. Stops when the test
 /// process is gone, however that happens: a shell waits for the end of its standard input.
 final class TestServer: Sendable {
   let socketDirectory: String
@@ -24,13 +24,37 @@ final class TestServer: Sendable {
     let text: String
   }
 
+  /// The same with TLS and the certificate `server` of `TestCertificates`. Its users are let in by other rules: alice by
+  /// her certificate, `guarded` by SCRAM, `tlsonly` and `crowded` only with TLS,
+  /// `clearonly` and `crowdedclear` only without it.
+  static let secured: TestServer? = TestCertificates.shared.flatMap { try? TestServer($0, "server") }
+  /// The same with the certificate `misnamed`.
+  static let misnamed: TestServer? = TestCertificates.shared.flatMap { try? TestServer($0, "misnamed") }
+
   private static let started = Result { () throws(Problem) in try TestServer() }
   private let keeper: Process
   private let lifeline: Pipe
 
-  private init() throws(Problem) {
+  private init(_ certificates: TestCertificates? = nil, _ name: String = "") throws(Problem) {
     guard let binaries = Self.binaries() else { throw Problem(text: "no PostgreSQL server binaries found") }
     port = ScriptedPeer.freePort()
+    let rules =
+      certificates == nil
+      ? ["host all guarded 127.0.0.1/32 scram-sha-256"]
+      : [
+        "host all guarded 127.0.0.1/32 scram-sha-256", "hostssl all alice 127.0.0.1/32 cert",
+        "hostssl all tlsonly,crowded 127.0.0.1/32 trust", "hostnossl all clearonly,crowdedclear 127.0.0.1/32 trust",
+        "host all alice,tlsonly,crowded,clearonly,crowdedclear 127.0.0.1/32 reject",
+      ]
+    let hba = (["local all all trust"] + rules + ["host all all 127.0.0.1/32 trust"]).joined(separator: "\n")
+    let tls =
+      certificates.map { files in
+        """
+        cp '\(files.certificate(name))' data/server.crt; cp '\(files.key(name))' data/server.key
+        cp '\(files.certificate("authority"))' data/ca.crt
+        printf "ssl = on\\nssl_ca_file = 'ca.crt'\\n" >>data/postgresql.conf
+        """
+      } ?? ":"
     let script = """
       set -eu
       umask 077
@@ -39,8 +63,8 @@ final class TestServer: Sendable {
       cd "$dir"
       bin='\(binaries)'
       "$bin/initdb" -D data -A trust -U postgres -E UTF8 --locale=C -N >initdb.log </dev/null
-      printf 'local all all trust\\nhost all guarded 127.0.0.1/32 scram-sha-256\\nhost all all 127.0.0.1/32 trust\\n' \
-        >data/pg_hba.conf
+      echo '\(hba)' >data/pg_hba.conf
+      \(tls)
       "$bin/pg_ctl" -D data -w -l server.log -o "-k $dir -p \(port) -c listen_addresses=127.0.0.1 -c fsync=off" start \
         >pg_ctl.log </dev/null
       trap '"$bin/pg_ctl" -D data -m immediate stop >/dev/null </dev/null; cd /; rm -rf "$dir"' EXIT
@@ -48,6 +72,8 @@ final class TestServer: Sendable {
         -c "create role app login" -c "create database app owner app" \
         -c "create role guarded login password 'right one'" \
         -c "create role crowded login connection limit 0" \
+        -c "create role crowdedclear login connection limit 0" \
+        -c "create role alice login" -c "create role tlsonly login" -c "create role clearonly login" \
         -c "create role reader login" -c "alter role reader set default_transaction_read_only = on" \
         -c "create database closed" -c "revoke connect on database closed from public"
       echo "$dir"

@@ -32,10 +32,15 @@ typealias DialResult = Result<ServerLink, DialFailure>
 
 /// One dial on threads of its own.
 func dial(_ conninfo: String, within limit: Double = 20) throws -> DialResult {
+  try dial(try ConnectionTarget(conninfo: conninfo), within: limit)
+}
+
+/// The same to a target.
+func dial(_ target: ConnectionTarget, within limit: Double = 20) throws -> DialResult {
   let dialers = Dialers()
   defer { dialers.stop() }
   let result = Delivery<DialResult>()
-  dialers.dial(try ConnectionTarget(conninfo: conninfo), deadline: deadline(in: limit)) { result.deliver($0) }
+  dialers.dial(target, deadline: deadline(in: limit)) { result.deliver($0) }
   return try result.value(within: limit + 20)
 }
 

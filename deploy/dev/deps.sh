@@ -5,7 +5,8 @@
 #
 # build, run, test: by apt-get, as root or through sudo. No service is started by that: a PostgreSQL that comes new onto
 #   the machine gets no default cluster (postgresql-common reads createcluster.d; the file is there only meanwhile).
-# bench: PgBouncer is only unpacked, below .run/deps, with the libraries that the machine does not have.
+# test: pgjdbc is only unpacked, below .run/deps.
+# bench: so is PgBouncer, with the libraries that the machine does not have.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -90,6 +91,7 @@ for what; do
       need g++ "compiles the TOML parser's C interface"
       need libpq-dev "opens the connections to PostgreSQL"
       need libssl-dev "TLS"
+      need libidn-dev "prepares passwords for SCRAM"
       need libsystemd-dev "tells systemd that the daemon is ready"
       need libtomlplusplus-dev "reads the settings file"
       need liburing-dev "the io_uring event loop"
@@ -101,6 +103,8 @@ for what; do
       ;;
     test)
       need python3-venv "runs the tests with real clients"
+      command -v java >/dev/null || need default-jre-headless "runs pgjdbc, one of the clients"
+      command -v openssl >/dev/null || need openssl "makes the tests' certificates"
       ;;
     bench)
       need python3 "runs the benchmark"
@@ -115,6 +119,7 @@ without_cluster=
 case " ${missing[*]-} " in *' postgresql '*) without_cluster=without_default_cluster ;; esac
 $without_cluster install_missing
 
+case " $* " in *' test '*) unpack libpostgresql-jdbc-java "pgjdbc, a client to test with" ;; esac
 case " $* " in
   *' bench '*)
     unpack pgbouncer "what Lifeguard is compared with"

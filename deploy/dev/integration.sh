@@ -14,6 +14,10 @@ if ! cmp -s "$wanted" "$venv/requirements.txt"; then
   "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"
   cp "$wanted" "$venv/requirements.txt"
 fi
-# shellcheck disable=SC2086
-exec "$venv/bin/python" -m pytest -c Tests/Integration/pytest.ini --rootdir Tests/Integration ${PYTEST:-} "$@" \
-  Tests/Integration
+# WORKERS: how many workers the daemons have, run by run.
+for workers in ${WORKERS:-1 2}; do
+  echo "with $workers worker(s):"
+  # shellcheck disable=SC2086
+  LIFEGUARD_WORKERS=$workers "$venv/bin/python" -m pytest -c Tests/Integration/pytest.ini \
+    --rootdir Tests/Integration ${PYTEST:-} "$@" Tests/Integration
+done

@@ -5,7 +5,8 @@
 # next time, and stops it at the end. Variables:
 #
 #   UPSTREAM   libpq connection string of a PostgreSQL of your own
-#   AUTH       trust: needed where UPSTREAM holds a password, since everybody on this machine could then use it
+#   AUTH       how clients prove who they are: trust (default), upstream; password, md5, scram-sha-256 with USERLIST
+#   USERLIST   users and secrets in PgBouncer's format
 #   PORT       where clients connect, 6432
 #   HTTP_PORT  where metrics and health are served, 9127
 #   LIFEGUARD  another binary than .build/release/lifeguard
@@ -57,8 +58,9 @@ if [ -z "${UPSTREAM:-}" ]; then
   echo "PostgreSQL: 127.0.0.1:$postgres_port, data and log in .run/pg"
 else
   upstream=$UPSTREAM
-  if [ "${AUTH:-}" != trust ] && [[ $upstream =~ password[[:space:]]*= || $upstream =~ ://[^/@]*:[^/@]*@ ]]; then
-    echo 'UPSTREAM holds a password: with AUTH=trust everybody on this machine may use it through Lifeguard.' >&2
+  if [ -z "${AUTH:-}" ] && [[ $upstream =~ password[[:space:]]*= || $upstream =~ ://[^/@]*:[^/@]*@ ]]; then
+    echo 'UPSTREAM holds a password: say by AUTH=trust that everybody on this machine may use it through Lifeguard,' >&2
+    echo 'or have clients prove who they are (AUTH=upstream, or AUTH=scram-sha-256 USERLIST=file).' >&2
     exit 1
   fi
   user=$(sed -n "s/.*\buser *= *'\?\([^' &]*\).*/\1/p; s|.*://\([^:/@]*\)[^/]*@.*|\1|p" <<<"$upstream" | head -n 1)
@@ -77,7 +79,8 @@ shutdown_timeout = "5s"
 upstream = $(toml_string "$upstream")
 
 [auth]
-method = "trust"
+method = $(toml_string "${AUTH:-trust}")
+${USERLIST:+file = $(toml_string "$(realpath "$USERLIST")")}
 
 [admin]
 socket = $(toml_string "$run/admin.sock")

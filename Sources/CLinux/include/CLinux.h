@@ -28,6 +28,9 @@ int lifeguard_signal_pipe(const int *signals, int count);
 /* Names the calling thread (at most 15 bytes) for ps, top and profilers. */
 void lifeguard_name_thread(const char *name);
 
+/* The processors that the process may run on (sched_getaffinity); at least 1. */
+int lifeguard_processor_count(void);
+
 /* The user on the other end of a Unix socket (SO_PEERCRED). Returns 0, or -1 with errno. */
 int lifeguard_peer_uid(int descriptor, uid_t *uid);
 
