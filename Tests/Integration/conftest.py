@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.certificates import Certificates
 from kit.daemon import BINARY, Lifeguard
 from kit.postgres import PostgreSQL
 
@@ -26,6 +27,28 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def postgres() -> Iterator[PostgreSQL]:
     """The PostgreSQL of the whole run. Tests leave it running and without tables or connections of theirs."""
     server = PostgreSQL()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def certificates() -> Iterator[Certificates]:
+    """Certificates for the whole run."""
+    made = Certificates()
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="session")
+def tls_postgres(certificates: Certificates) -> Iterator[PostgreSQL]:
+    """A PostgreSQL with TLS: `guarded` by SCRAM, `alice` by a client certificate, both over TLS only; it also wants TLS
+    of `app`, without asking who it is. Its hosts' name is localhost."""
+    server = PostgreSQL(
+        certificate=certificates.server, authority=certificates.authority.certificate,
+        hba="hostssl all guarded 127.0.0.1/32 scram-sha-256\n"
+            "hostssl all alice 127.0.0.1/32 cert\n"
+            "hostssl all app 127.0.0.1/32 trust\n"
+            "host all app,alice,guarded 127.0.0.1/32 reject\n")
     yield server
     server.remove()
 
@@ -65,11 +88,11 @@ def lifeguard(postgres: PostgreSQL, request: pytest.FixtureRequest) -> Iterator[
     yield start
     problems: list[str] = []
     for daemon in started:
-        try:
-            daemon.stop()
-            daemon.check()
-        except AssertionError as problem:
-            problems.append(str(problem))
+        for step in (daemon.check_secrets, daemon.stop, daemon.check):
+            try:
+                step()
+            except (AssertionError, OSError) as problem:
+                problems.append(str(problem))
     report = getattr(request.node, "report", None)
     if report is not None and report.failed and not problems:
         for daemon in started:

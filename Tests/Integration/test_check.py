@@ -77,6 +77,63 @@ def test_print_shows_effective_settings_and_no_secret(tmp_path: Path):
     assert "geheim" not in out
 
 
+PLACES = ['{{ env = "APP_PASSWORD" }}', '{{ file = "{folder}/app" }}', '{{ credential = "app" }}']
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_print_shows_where_a_password_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str):
+    (tmp_path / "app").write_text("geheim\n")
+    monkeypatch.setenv("APP_PASSWORD", "geheim")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    setting = "password = " + place.format(folder=tmp_path)
+    code, out = check(tmp_path, GOOD + f"[users.alice]\n{setting}\n", "--print")
+    assert code == 0, out
+    assert setting in out
+    assert "geheim" not in out
+
+
+@pytest.mark.parametrize("place, word", list(zip(PLACES, ["APP_PASSWORD", "cannot be opened", "CREDENTIALS_DIRECTORY"])))
+def test_a_password_that_is_not_where_it_should_be_is_named(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, word: str):
+    monkeypatch.delenv("APP_PASSWORD", raising=False)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    code, out = check(tmp_path, GOOD + f"[users.alice]\npassword = {place.format(folder=tmp_path)}\n")
+    assert code == 1
+    assert "users.alice" in out and word in out
+
+
+def test_a_password_in_the_file_is_warned_about_and_never_shown(tmp_path: Path):
+    code, out = check(tmp_path, GOOD + '[users.alice]\npassword = "geheim"\n', "--print")
+    assert code == 0
+    assert "warning" in out and "[users.alice] password" in out
+    assert 'password = "********"' in out
+    assert "geheim" not in out
+
+
+@pytest.mark.parametrize("text, words", [
+    ('[users.alice]\npassword = { enw = "A" }', [":7:", "enw", 'did you mean "env"']),
+    ('[users.alice]\npassword = { env = "A", file = "/b" }', [":7:", "one place"]),
+    ('[users.alice]\npassword = { credential = "../b" }', [":7:", "credential", "not a path"]),
+    ("[server]\nworkers = 64", [":7:", "workers", "63"]),
+    ('[server]\ntls_mode = "require"', [":7:", "tls_cert", "tls_key"]),
+    ('[server]\ntls_mode = "verify-ca"\ntls_cert = "/c"\ntls_key = "/k"', [":7:", "tls_ca"]),
+], ids=lambda value: value.replace("\n", " ") if isinstance(value, str) else "")
+def test_doors_that_cannot_be_opened_are_refused(tmp_path: Path, text: str, words: list[str]):
+    code, out = check(tmp_path, GOOD + text + "\n")
+    assert code == 1
+    assert all(word in out for word in words), out
+
+
+@pytest.mark.parametrize("method, words", [
+    ("password", ["needs file"]), ("md5", ["needs file"]), ("scram-sha-256", ["needs file"]),
+    ("cert", ["tls_mode", "verify-ca"]), ("hba", ["not supported yet"]),
+])
+def test_a_method_that_lacks_what_it_needs_is_refused(tmp_path: Path, method: str, words: list[str]):
+    code, out = check(tmp_path, GOOD.replace("trust", method))
+    assert code == 1
+    assert ":5:" in out and all(word in out for word in words), out
+
+
 def test_a_missing_file_is_named(tmp_path: Path):
     done = run([BINARY, "check", "--config", tmp_path / "missing.toml"], check=False)
     assert done.returncode == 1

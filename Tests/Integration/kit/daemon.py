@@ -13,8 +13,12 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from . import secrets
 from .processes import free_port, run, spawn
 from .waiting import wait_until
+
+#: `[server] workers` of all daemons of a run, for running the tests with one and with several.
+WORKERS = int(os.environ.get("LIFEGUARD_WORKERS") or 1)
 
 BINARY = Path(os.environ.get("LIFEGUARD") or Path(__file__).resolve().parents[3] / ".build/release/lifeguard")
 
@@ -24,12 +28,19 @@ _CRASH = re.compile(r"Fatal error|fatal error|Precondition failed|Assertion fail
 
 
 def toml(sections: dict[str, dict[str, Any]]) -> str:
-    """Sections with their keys as TOML. JSON's strings, numbers, booleans and lists are TOML's."""
+    """Sections with their keys as TOML."""
     lines = []
     for section, keys in sections.items():
         lines += ["", f"[{section}]"]
-        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items()]
+        lines += [f"{key} = {_toml_value(value)}" for key, value in keys.items()]
     return "\n".join(lines[1:]) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    """JSON's strings, numbers, booleans and lists are TOML's; its objects are not."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml_value(member)}" for key, member in value.items()) + " }"
+    return json.dumps(value, ensure_ascii=False)
 
 
 class Lifeguard:
@@ -43,7 +54,7 @@ class Lifeguard:
         self.config = folder / "lifeguard.toml"
         self.log_file = folder / "lifeguard.log"
         self._base: dict[str, dict[str, Any]] = {
-            "server": {"listen": [f"127.0.0.1:{self.port}"], "shutdown_timeout": "10s"},
+            "server": {"listen": [f"127.0.0.1:{self.port}"], "shutdown_timeout": "10s", "workers": WORKERS},
             "auth": {"method": "trust"},
             "admin": {"socket": str(folder / "admin.sock")},
             "http": {"listen": f"127.0.0.1:{self.http_port}"},
@@ -55,6 +66,8 @@ class Lifeguard:
                 start_new_session=True, env={**os.environ, "SWIFT_BACKTRACE": "color=no", **(environment or {})})
         # What the test itself expects of the end; a test that kills the daemon sets this to None.
         self.expected_exit: int | None = 0
+        #: What user `postgres` needs besides its name to get into the console.
+        self.console: dict[str, str] = {}
         if wait:
             wait_until(self._is_ready, "the daemon is ready", deadline=20)
 
@@ -96,9 +109,22 @@ class Lifeguard:
         """Fails unless the daemon ended as expected and its log has no trace of a crash."""
         crash = _CRASH.search(self.log())
         assert not crash, f"the daemon's log:\n{self.log_tail()}"
+        shown = [secret for secret in secrets.ALL if secret in self.log()]
+        assert not shown, f"the log shows {shown}:\n{self.log_tail()}"
         if self.expected_exit is not None:
             code = self.process.returncode
             assert code == self.expected_exit, f"the daemon ended with {code}; its log:\n{self.log_tail()}"
+
+    def check_secrets(self) -> None:
+        """Fails if anything that the daemon shows while it runs holds a password of the tests."""
+        settings = self.config.read_text()
+        if self.process.poll() is not None or not re.search("^(file|password|upstream = .*password)", settings, re.M):
+            return
+        shown = self.http("/metrics")[1] + self.http("/readyz")[1]
+        if self.console or 'method = "trust"' in settings:
+            shown += "".join(str(self.admin(f"SHOW {what}")) for what in ("CONFIG", "DATABASES", "SERVERS", "POOLS"))
+        found = [secret for secret in secrets.ALL if secret in shown]
+        assert not found, f"shown: {found}"
 
     # MARK: looking at it
 
@@ -166,7 +192,7 @@ class Lifeguard:
     def admin(self, command: str) -> list[dict[str, str]]:
         """Rows of a console command, through psql, by column name."""
         out = run(["psql", "-X", "-A", "-P", "footer=off", "-F", "\t", "-d",
-                   self.conninfo(user="postgres", database="lifeguard"), "-c", command]).stdout
+                   self.conninfo(**{"user": "postgres", "database": "lifeguard"} | self.console), "-c", command]).stdout
         header, *rows = out.splitlines()
         return [dict(zip(header.split("\t"), row.split("\t"), strict=True)) for row in rows]
 

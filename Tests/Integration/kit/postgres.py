@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from .certificates import Certificate
 from .processes import free_port, run, spawn
 from .waiting import wait_until
 
@@ -27,9 +28,12 @@ class PostgreSQL:
     User `postgres` (superuser) and anybody else get in through the socket, which only the server's own user and root
     can reach. On the loopback address the other roles get in: `app` and `alice` without a password, `guarded` with the
     password `right one` (SCRAM). Databases: `app`, owned by `app`, and `other`.
+
+    With `certificate` it offers TLS. Lines in `hba` come before those of the loopback address.
     """
 
-    def __init__(self, *, max_connections: int = 200, settings: dict[str, str] | None = None) -> None:
+    def __init__(self, *, max_connections: int = 200, settings: dict[str, str] | None = None,
+                 certificate: Certificate | None = None, authority: Path | None = None, hba: str = "") -> None:
         self.bin = server_binaries()
         self.folder = Path(tempfile.mkdtemp(prefix="lifeguard-pg-", dir="/tmp"))
         self.data = self.folder / "data"
@@ -47,8 +51,14 @@ class PostgreSQL:
         self._process: subprocess.Popen | None = None
         run([self.bin / "initdb", "-D", self.data, "-A", "trust", "-U", "postgres", "-E", "UTF8",
              "--locale=C.UTF-8", "-N"], **self._as_user)
+        if certificate:
+            self._settings |= {"ssl": "on"} | {
+                name: str(self._own(path)) for name, path in [
+                    ("ssl_cert_file", certificate.certificate), ("ssl_key_file", certificate.key),
+                    ("ssl_ca_file", authority)] if path}
         (self.data / "pg_hba.conf").write_text(
             "local all all trust\n"
+            f"{hba}"
             "host all postgres 127.0.0.1/32 reject\n"
             "host all guarded 127.0.0.1/32 scram-sha-256\n"
             "host all all 127.0.0.1/32 trust\n")
@@ -59,6 +69,14 @@ class PostgreSQL:
         ):
             self.psql(sql, database="postgres")
         self.psql("grant create on schema public to public")
+
+    def _own(self, path: Path) -> Path:
+        """A copy that the server's user can read, and nobody else."""
+        copy = Path(shutil.copy(path, self.folder))
+        copy.chmod(0o600)
+        if os.getuid() == 0:
+            shutil.chown(copy, "postgres", "postgres")
+        return copy
 
     # MARK: its life
 

@@ -160,13 +160,17 @@ class WireClient:
         self.parameters: dict[str, str] = {}
         self.pid = self.secret = 0
         if parameters is not None:
-            self.send(startup(parameters))
-            self._finish_startup()
+            self.start_up(parameters)
 
     @classmethod
     def app(cls, port: int, **parameters: str) -> WireClient:
         """User `app` on database `app`, with further startup parameters."""
         return cls(port, {"user": "app", "database": "app", **parameters})
+
+    def start_up(self, parameters: dict[str, str]) -> None:
+        """Sends a StartupMessage and reads up to the first ReadyForQuery, where nobody asks for a password."""
+        self.send(startup(parameters))
+        self._finish_startup()
 
     def _finish_startup(self) -> None:
         for message in self.until_ready():
