@@ -5,6 +5,9 @@ Each round measures every contestant once for each number of clients and each qu
 round to round, so that what else the machine does hits all of them alike. Shown are the medians over the rounds of
 transactions a second and of the processor time of the pooler for a transaction (user and system time of all of its
 threads), and the medians of the rounds' ratios to PgBouncer.
+
+A mode is pgbench's query mode, with `-tls` behind it where clients use TLS, and `connect-` before it where each
+transaction has a connection of its own: `connect-simple-tls` is handshakes a second, and their cost.
 """
 
 from __future__ import annotations
@@ -42,17 +45,36 @@ class Contestant:
     name: str
     conninfo: str
     pid: int | None = None
+    #: Whether it offers TLS here.
+    has_tls: bool = True
     #: By mode and clients: transactions a second and µs a transaction, one for each round.
     speed: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     cost: dict[tuple[str, int], list[float]] = field(default_factory=dict)
 
 
+@dataclass
+class Certificate:
+    """A self-signed certificate (ECDSA, P-256) and its key, which both poolers show their clients."""
+
+    certificate: Path
+    key: Path
+
+    @classmethod
+    def make(cls, folder: Path) -> Certificate:
+        made = cls(folder / "server.crt", folder / "server.key")
+        run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+             "-subj", "/CN=localhost", "-keyout", made.key, "-out", made.certificate])
+        return made
+
+
 class PgBouncer:
     """Debian's PgBouncer with a pool of the same size."""
 
-    def __init__(self, folder: Path, postgres: PostgreSQL, pool_size: int) -> None:
+    def __init__(self, folder: Path, postgres: PostgreSQL, pool_size: int, certificate: Certificate) -> None:
         self.port = free_port()
         (folder / "users.txt").write_text('"app" ""\n')
+        shutil.copy(certificate.certificate, folder)
+        shutil.copy(certificate.key, folder)
         (folder / "pgbouncer.ini").write_text(f"""[databases]
 app = host=127.0.0.1 port={postgres.port} dbname=app
 [pgbouncer]
@@ -61,6 +83,9 @@ listen_port = {self.port}
 unix_socket_dir =
 auth_type = trust
 auth_file = {folder}/users.txt
+client_tls_sslmode = allow
+client_tls_cert_file = {folder}/{certificate.certificate.name}
+client_tls_key_file = {folder}/{certificate.key.name}
 pool_mode = transaction
 default_pool_size = {pool_size}
 max_client_conn = 5000
@@ -103,13 +128,16 @@ log_stats = 0
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="1,16,64,200", metavar="N,N", help="numbers of clients (%(default)s)")
-    parser.add_argument("--mode", default="simple,extended", metavar="M,M", help="pgbench's query modes (%(default)s)")
+    parser.add_argument("--mode", default="simple,extended,simple-tls,connect-simple,connect-simple-tls", metavar="M,M",
+                        help="modes (%(default)s)")
     parser.add_argument("--seconds", type=float, default=5, help="for each measurement (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="%(default)s")
     parser.add_argument("--pool-size", type=int, default=20, help="server connections of each pooler (%(default)s)")
     parser.add_argument("--skip-direct", action="store_true", help="leave out the direct connection")
     parser.add_argument("--also", action="append", default=[], metavar="NAME=BINARY",
                         help="a further build of Lifeguard to compare with")
+    parser.add_argument("--without-tls", action="append", default=[], metavar="NAME",
+                        help="a further build that knows no TLS")
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     options = parser.parse_args()
     options.clients = [int(number) for number in options.only.split(",")]
@@ -117,10 +145,15 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def lifeguard(folder: Path, postgres: PostgreSQL, pool_size: int, binary: Path) -> Lifeguard:
+def lifeguard(
+    folder: Path, postgres: PostgreSQL, pool_size: int, binary: Path, certificate: Certificate | None
+) -> Lifeguard:
     folder.mkdir()
+    server: dict = {"max_clients": 5000}
+    if certificate:
+        server |= {"tls_mode": "allow", "tls_cert": str(certificate.certificate), "tls_key": str(certificate.key)}
     return Lifeguard(folder, {
-        "server": {"max_clients": 5000},
+        "server": server,
         "pool": {"pool_size": pool_size, "max_overflow": 0},
         "databases.app": {"upstream": f"host=127.0.0.1 port={postgres.port} dbname=app"},
         "log": {"level": "warning", "connections": False},
@@ -129,9 +162,13 @@ def lifeguard(folder: Path, postgres: PostgreSQL, pool_size: int, binary: Path) 
 
 def measure(postgres: PostgreSQL, contestant: Contestant, mode: str, clients: int, seconds: float) -> None:
     """One run of pgbench."""
+    words = mode.split("-")
+    query_mode = next(word for word in words if word not in ("connect", "tls"))
+    connects = ["-C"] if "connect" in words else []
+    conninfo = f"{contestant.conninfo} sslmode={'require' if 'tls' in words else 'disable'}"
     before = cpu_seconds(contestant.pid) if contestant.pid else 0
-    out = run([postgres.bin / "pgbench", "-n", "-S", "-M", mode, "-c", str(clients), "-j", str(min(clients, 2)),
-               "-T", f"{seconds:g}", contestant.conninfo], timeout=seconds + 120).stdout
+    out = run([postgres.bin / "pgbench", "-n", "-S", *connects, "-M", query_mode, "-c", str(clients),
+               "-j", str(min(clients, 2)), "-T", f"{seconds:g}", conninfo], timeout=seconds + 120).stdout
     after = cpu_seconds(contestant.pid) if contestant.pid else 0
     transactions = int(re.search(r"actually processed: (\d+)", out)[1])
     key = (mode, clients)
@@ -153,10 +190,14 @@ def table(contestants: list[Contestant], options: argparse.Namespace) -> str:
         for clients in options.clients:
             key = (mode, clients)
             cells = [mode, str(clients)]
-            cells += [f"{statistics.median(contestant.speed[key]):.0f}" for contestant in contestants]
-            cells += [f"{statistics.median(contestant.cost[key]):.1f}" for contestant in poolers]
+            cells += [f"{statistics.median(contestant.speed[key]):.0f}" if key in contestant.speed else ""
+                      for contestant in contestants]
+            cells += [f"{statistics.median(contestant.cost[key]):.1f}" if key in contestant.cost else ""
+                      for contestant in poolers]
             for contestant in poolers:
-                if contestant is not bouncer:
+                if contestant is not bouncer and key not in contestant.speed:
+                    cells += ["", ""]
+                elif contestant is not bouncer:
                     for figures, reference in ((contestant.speed, bouncer.speed), (contestant.cost, bouncer.cost)):
                         ratios = [mine / theirs for mine, theirs in zip(figures[key], reference[key], strict=True)]
                         cells.append(f"{statistics.median(ratios):.2f}")
@@ -164,14 +205,25 @@ def table(contestants: list[Contestant], options: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-def conditions(postgres: PostgreSQL, bouncer: PgBouncer, options: argparse.Namespace) -> str:
+def agreed_tls(contestant: Contestant) -> str:
+    """Version and cipher, in psql's words."""
+    out = run(["psql", "-X", "-d", f"{contestant.conninfo} sslmode=require", "-c", r"\conninfo"]).stdout
+    return re.search(r"protocol: (\S+), cipher: ([^,]+)", out).expand(r"\1 \2")
+
+
+def conditions(
+    postgres: PostgreSQL, bouncer: PgBouncer, contestants: list[Contestant], options: argparse.Namespace
+) -> str:
     """How the figures were taken."""
+    tls = {contestant.name: agreed_tls(contestant) for contestant in contestants if contestant.has_tls}
+    if len(set(tls.values())) != 1:
+        raise SystemExit(f"bench: not the same TLS: {tls}")
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     return (f"`pgbench -S`, {options.seconds:g} s a measurement, medians of {options.rounds} rounds, "
             f"{options.pool_size} server connections, transaction mode, everything on one machine: "
             f"{model[1].strip() if model else platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, "
             f"PostgreSQL {postgres.psql('show server_version').split()[0]}, PgBouncer {bouncer.version}, "
-            f"{datetime.date.today().isoformat()}. µs: processor time of the pooler for a transaction.")
+            f"{datetime.date.today().isoformat()}. TLS: {next(iter(tls.values()))}, ECDSA P-256. µs: processor time of the pooler for a transaction.")
 
 
 def write(text: str) -> None:
@@ -195,14 +247,17 @@ def main() -> None:
         run([postgres.bin / "pgbench", "-i", "-q", "-s", "10", postgres.conninfo()], timeout=120)
         postgres.psql("vacuum analyze")
         (folder / "pgbouncer").mkdir()
-        bouncer = PgBouncer(folder / "pgbouncer", postgres, options.pool_size)
-        contestants = [] if options.skip_direct else [Contestant("direct", postgres.conninfo())]
+        certificate = Certificate.make(folder)
+        bouncer = PgBouncer(folder / "pgbouncer", postgres, options.pool_size, certificate)
+        contestants = [] if options.skip_direct else [Contestant("direct", postgres.conninfo(), has_tls=False)]
         contestants.append(Contestant("PgBouncer", bouncer.conninfo, bouncer.process.pid))
         builds = [("Lifeguard", BINARY), *(also.split("=", 1) for also in options.also)]
         for number, (name, binary) in enumerate(builds):
-            daemon = lifeguard(folder / f"lifeguard{number}", postgres, options.pool_size, Path(binary))
+            plain = name in options.without_tls
+            daemon = lifeguard(folder / f"lifeguard{number}", postgres, options.pool_size, Path(binary),
+                               None if plain else certificate)
             running.append(daemon)
-            contestants.append(Contestant(name, daemon.conninfo(), daemon.pid))
+            contestants.append(Contestant(name, daemon.conninfo(), daemon.pid, has_tls=not plain))
         for contestant in contestants:
             wait_until(lambda: run(["psql", "-X", "-d", contestant.conninfo, "-c", "select 1"]), contestant.name)
         for round_number in range(options.rounds):
@@ -213,8 +268,10 @@ def main() -> None:
                     shift = round_number % len(contestants)
                     order = contestants[shift:] + contestants[:shift]
                     for contestant in order if round_number % 2 == 0 else reversed(order):
+                        if mode.endswith("-tls") and not contestant.has_tls:
+                            continue
                         measure(postgres, contestant, mode, clients, options.seconds)
-        text = f"{conditions(postgres, bouncer, options)}\n\n{table(contestants, options)}"
+        text = f"{conditions(postgres, bouncer, contestants, options)}\n\n{table(contestants, options)}"
         print(text)
         if options.write:
             write(text)
