@@ -137,6 +137,9 @@ public enum Metrics {
     histogram("ping", "From a ping to its answer.", \.ping)
     histogram("query", "From a request to its ReadyForQuery.", \.query)
     histogram("transaction", "From a transaction's first request to the ReadyForQuery that ended it.", \.transaction)
+    histogram(
+      "idle_in_transaction", "From a ReadyForQuery inside a transaction block to the client's next request.",
+      \.idleInTransaction)
   }
 
   private static func writeProcess(

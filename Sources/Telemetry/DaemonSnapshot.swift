@@ -78,6 +78,8 @@ public struct DaemonSnapshot: Sendable, Equatable {
   public var databases: [DatabaseSnapshot] = []
   /// The pools, sorted by nothing in particular.
   public var pools: [PoolSnapshot] = []
+  /// The last events, oldest first.
+  public var events: [EventSnapshot] = []
   /// The clients; nil where nobody asked for them.
   public var clients: [ClientSnapshot]?
   /// The server connections; nil where nobody asked for them.

@@ -56,6 +56,8 @@ public struct PoolCounters: Sendable, Equatable {
   public var query = HistogramSnapshot()
   /// From a transaction's first request to the ReadyForQuery that ended it.
   public var transaction = HistogramSnapshot()
+  /// From a ReadyForQuery inside a transaction block to the client's next request.
+  public var idleInTransaction = HistogramSnapshot()
 
   /// Zeros.
   public init() {}
@@ -97,5 +99,6 @@ public struct PoolCounters: Sendable, Equatable {
     left.ping += right.ping
     left.query += right.query
     left.transaction += right.transaction
+    left.idleInTransaction += right.idleInTransaction
   }
 }

@@ -67,6 +67,8 @@ public final class PoolTelemetry: Sendable {
   public let query = Histogram()
   /// From a transaction's first request to the ReadyForQuery that ended it.
   public let transaction = Histogram()
+  /// From a ReadyForQuery inside a transaction block to the client's next request.
+  public let idleInTransaction = Histogram()
 
   // How things are now.
 
@@ -125,6 +127,7 @@ public final class PoolTelemetry: Sendable {
     counters.ping = ping.snapshot()
     counters.query = query.snapshot()
     counters.transaction = transaction.snapshot()
+    counters.idleInTransaction = idleInTransaction.snapshot()
     return counters
   }
 
