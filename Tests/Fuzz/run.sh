@@ -35,13 +35,14 @@ module() {
   swiftc $flags $imports -enable-testing -enable-experimental-feature Lifetimes -wmo -static -emit-library -emit-module \
     -module-name "$1" -emit-module-path "$out/$1.swiftmodule" -o "$out/lib$1.a" "$root/Sources/$1"/*.swift
 }
+module Locking
 module PostgresWire
 module Authentication
 module Reactor
 
 # The name of the target is the argument.
 build='case $1 in TLS*) more="$root/Tests/ReactorTests/TLSFixtures.swift" ;; *) more= ;; esac
-swiftc $flags $imports -use-ld=lld -module-name "Fuzz$1" -L "$out" -lAuthentication -lPostgresWire -lReactor -lssl -lcrypto -lidn -lswiftSynchronization -lswiftGlibc -lswiftDispatch -ldispatch \
+swiftc $flags $imports -use-ld=lld -module-name "Fuzz$1" -L "$out" -lAuthentication -lPostgresWire -lReactor -lLocking -lssl -lcrypto -lidn -lswiftSynchronization -lswiftGlibc -lswiftDispatch -ldispatch \
   -o "$out/$1" "$fuzz/FuzzEntry.swift" "$fuzz/targets/$1.swift" $more "$out/clinux.o"'
 run='mkdir -p "$out/corpus/$1" "$out/crashes"
 if "$out/$1" -max_total_time="$seconds" -max_len=4096 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
