@@ -22,9 +22,28 @@ public struct AdminError: Error, Sendable, Equatable, CustomStringConvertible {
     AdminError(sqlState: "42601", message: "syntax error: \(message)", hint: "SHOW HELP lists the commands.")
   }
 
-  /// 0A000: a command of PgBouncer's that Lifeguard does not have.
-  static func notThereYet(_ command: String) -> AdminError {
+  /// 0A000: a command of PgBouncer's that Lifeguard does not have, and what there is instead.
+  static func notHere(_ command: String, hint: String) -> AdminError {
+    AdminError(sqlState: "0A000", message: "Lifeguard has no \(command)", hint: hint)
+  }
+
+  /// 3D000: no such database, in PgBouncer's words.
+  public static func unknownDatabase(_ name: String) -> AdminError {
+    AdminError(sqlState: "3D000", message: "no such database: \(name)", hint: "SHOW DATABASES lists them.")
+  }
+
+  /// 42704: no client has this number.
+  public static func unknownClient(_ id: Int64) -> AdminError {
     AdminError(
-      sqlState: "0A000", message: "\(command) is not there yet", hint: "SHOW HELP lists the commands.")
+      sqlState: "42704", message: "no such client: \(id)", hint: "SHOW CLIENTS has the clients in its column id.")
+  }
+
+  /// 57014: RESUME came before PAUSE had what it waited for.
+  public static let pauseRevoked = AdminError(
+    sqlState: "57014", message: "the pause ended before all server connections were closed")
+
+  /// F0000: settings that cannot be taken; nothing has changed.
+  public static func settingsRefused(_ problems: [String]) -> AdminError {
+    AdminError(sqlState: "F0000", message: "settings not changed: \(problems.joined(separator: "; "))")
   }
 }

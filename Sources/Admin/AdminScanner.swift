@@ -1,14 +1,20 @@
-/// Cuts the text of a command into words, as PostgreSQL's scanner would: comments are blanks, unquoted words are
-/// folded to lower case, `''` and `""` are quotes within quotes.
+/// Cuts the text of a command into words, as PostgreSQL's scanner would: comments are blanks, `''` and `""` are quotes
+/// within quotes. Unquoted words keep their case, as in PgBouncer, so that names need no quotes.
 struct AdminScanner {
   /// A piece of a command.
   enum Token: Equatable {
-    /// An unquoted word or a number, in lower case.
+    /// An unquoted word or a number.
     case word(String)
     /// What stood in single or double quotes.
     case quoted(String)
     /// Any other character.
     case symbol(Character)
+
+    /// The word in lower case; nil for anything else.
+    var keyword: String? {
+      if case .word(let word) = self { return word.lowercased() }
+      return nil
+    }
   }
 
   private var rest: Substring
@@ -28,7 +34,7 @@ struct AdminScanner {
     if Self.isWordCharacter(first) {
       let word = rest.prefix(while: Self.isWordCharacter)
       rest = rest[word.endIndex...]
-      return .word(word.lowercased())
+      return .word(String(word))
     }
     rest.removeFirst()
     return .symbol(first)

@@ -99,6 +99,7 @@ public enum Metrics {
     counter("checkins", "Server connections given back by clients.", \.checkins)
     counter("invalidations", "Server connections closed as dead, unfit or of an older generation.", \.invalidations)
     counter("recycles", "Server connections replaced for their age (pool_recycle).", \.recycles)
+    counter("overflow_dials", "Dials beyond pool_size.", \.overflowDials)
     counter("overflow_closes", "Overflow connections closed after overflow_linger.", \.overflowCloses)
     counter("timeouts", "Waits that pool_timeout ended.", \.timeouts)
     let outcomes: [(String, (PoolCounters) -> UInt64)] = [

@@ -11,18 +11,41 @@ extension AdminTable {
     _ subject: ShowSubject, of daemon: DaemonSnapshot, settings: [SettingRow], stats: StatsPeriods
   ) -> AdminTable {
     switch subject {
+    case .activeSockets: sockets(daemon, withIdle: false)
     case .clients: clients(daemon)
     case .config: config(settings)
     case .databases: databases(daemon)
+    case .dnsHosts: nothing([.text("hostname") { _ in nil }, .int8("ttl") { _ in 0 }, .text("addrs") { _ in nil }])
+    case .dnsZones: nothing([.text("zonename") { _ in nil }, .int8("serial") { _ in 0 }, .int4("count") { _ in 0 }])
+    case .events: events(daemon)
     case .help: help()
     case .lists: lists(daemon)
+    case .mem: memory(daemon)
+    case .peerPools:
+      nothing(
+        ["peer_id", "cl_active_cancel_req", "cl_waiting_cancel_req", "sv_active_cancel", "sv_login"].map {
+          .int4($0) { _ in 0 }
+        })
+    case .peers:
+      nothing([
+        .int4("peer_id") { _ in 0 }, .text("host") { _ in nil }, .int4("port") { _ in 0 },
+        .int4("pool_size") { _ in 0 },
+      ])
     case .pools: pools(daemon)
     case .servers: servers(daemon)
+    case .sockets: sockets(daemon, withIdle: true)
     case .state: state(daemon)
     case .stats: AdminTable.stats(daemon, stats)
+    case .statsAverages: statsAverages(daemon, stats)
+    case .statsTotals: statsTotals(daemon)
+    case .totals: totals(daemon, stats)
+    case .users: users(daemon)
     case .version: version(daemon)
     }
   }
+
+  /// What Lifeguard has none of, with PgBouncer's columns.
+  private static func nothing(_ columns: [ColumnSource<Void>]) -> AdminTable { AdminTable([], columns) }
 
   /// SHOW POOLS. An idle connection that is due for a ping stays in `sv_idle`, so `sv_used` is always 0.
   private static func pools(_ daemon: DaemonSnapshot) -> AdminTable {
@@ -89,11 +112,42 @@ extension AdminTable {
       ])
   }
 
+  private static func users(_ daemon: DaemonSnapshot) -> AdminTable {
+    let pools = Dictionary(grouping: daemon.pools, by: \.user)
+    let servers = pools.mapValues { $0.reduce(0) { $0 + $1.gauges.serversTotal } }
+    let clients = pools.mapValues { $0.reduce(0) { $0 + $1.gauges.clientsActive + $1.gauges.clientsWaiting } }
+    return AdminTable(
+      daemon.users.sorted { $0.name < $1.name },
+      [
+        .text("name") { $0.name },
+        .text("pool_size") { $0.poolSize.map { String($0) } },
+        .text("reserve_pool_size") { _ in nil },
+        .text("pool_mode") { $0.mode },
+        .int4("max_user_connections") { $0.maxConnections },
+        .int4("current_connections") { servers[$0.name, default: 0] },
+        .int4("max_user_client_connections") { _ in 0 },
+        .int4("current_client_connections") { clients[$0.name, default: 0] },
+      ])
+  }
+
+  private static func events(_ daemon: DaemonSnapshot) -> AdminTable {
+    AdminTable(
+      daemon.events,
+      [
+        .int8("id") { $0.id },
+        .text("time") { $0.time.description },
+        .text("event") { $0.kind },
+        .text("pool") { $0.pool },
+        .text("detail") { $0.detail },
+        .int4("count") { $0.count },
+      ])
+  }
+
   private static func lists(_ daemon: DaemonSnapshot) -> AdminTable {
     let servers = daemon.pools.reduce(into: PoolGauges()) { $0 += $1.gauges }
     let items = [
       ("databases", daemon.databases.count),
-      ("users", Set(daemon.pools.map(\.user)).count),
+      ("users", daemon.users.count),
       ("peers", 0),
       ("pools", daemon.pools.count),
       ("peer_pools", 0),
@@ -144,13 +198,41 @@ extension AdminTable {
 
   private static func help() -> AdminTable {
     let shows = ShowSubject.allCases.map { ("SHOW \($0.rawValue.uppercased())", $0.purpose) }
-    let changes = [
-      ("RELOAD", "reads the settings again"),
-      ("SHUTDOWN", "ends the daemon at once"),
-      ("SHUTDOWN WAIT_FOR_SERVERS", "lets running transactions end, then ends the daemon"),
-      ("SHUTDOWN WAIT_FOR_CLIENTS", "waits until all clients have left, then ends the daemon"),
-    ]
-    return AdminTable(shows + changes, [.text("command") { $0.0 }, .text("does") { $0.1 }])
+    return AdminTable(shows + AdminCommand.purposes, [.text("command") { $0.0 }, .text("does") { $0.1 }])
+  }
+}
+
+extension AdminTable {
+  /// The answer to RELOAD DRY RUN.
+  public static func changes(_ changes: [SettingChangeRow]) -> AdminTable {
+    AdminTable(
+      changes,
+      [
+        .text("key") { $0.key },
+        .text("old") { $0.old },
+        .text("new") { $0.new },
+        .text("takes_effect") { $0.needsRestart ? "at the next start" : "at once" },
+      ])
+  }
+}
+
+/// One setting that a reload would change, without secrets.
+public struct SettingChangeRow: Sendable, Equatable {
+  /// Section and key, such as `pool.pool_size`.
+  public var key: String
+  /// The value in force; nil where there is none.
+  public var old: String?
+  /// The value that it would get; nil where there would be none.
+  public var new: String?
+  /// Whether it would wait for a restart.
+  public var needsRestart: Bool
+
+  /// One row of RELOAD DRY RUN.
+  public init(key: String, old: String?, new: String?, needsRestart: Bool) {
+    self.key = key
+    self.old = old
+    self.new = new
+    self.needsRestart = needsRestart
   }
 }
 

@@ -30,10 +30,15 @@ public struct StatsPeriods: Sendable {
   }
 
   /// The averages of one database over the period that ended last.
-  func averages(of database: String) -> Averages {
+  func averages(of database: String) -> Averages { averages { $0[database] ?? PoolCounters() } }
+
+  /// The averages of all databases together over the period that ended last.
+  func averagesOfAll() -> Averages { averages { $0.values.reduce(into: PoolCounters()) { $0 += $1 } } }
+
+  private func averages(_ counters: ([String: PoolCounters]) -> PoolCounters) -> Averages {
     guard let older, let newer, newer.time > older.time else { return Averages(.init(), .init(), microseconds: 1) }
     return Averages(
-      older.counters[database] ?? PoolCounters(), newer.counters[database] ?? PoolCounters(),
+      counters(older.counters), counters(newer.counters),
       microseconds: UInt64(newer.time.microseconds - older.time.microseconds))
   }
 
@@ -69,40 +74,98 @@ public struct StatsPeriods: Sendable {
   }
 }
 
+/// One statistic of PgBouncer's: its names in the various tables, its total and its average.
+private struct Statistic: Sendable {
+  /// The name behind `total_` and `avg_` in SHOW TOTALS.
+  var name: String
+  /// The name behind `total_` in SHOW STATS.
+  var total: String
+  /// The name behind `avg_` in SHOW STATS.
+  var average: String
+  /// The name in SHOW STATS_TOTALS and SHOW STATS_AVERAGES.
+  var plain: String
+  var count: @Sendable (PoolCounters) -> UInt64
+  /// What the average is for; nil for a second.
+  var per: (@Sendable (PoolCounters) -> UInt64)?
+
+  init(_ name: String, _ count: @escaping @Sendable (PoolCounters) -> UInt64) {
+    (self.name, total, average, plain) = (name, name, name, name)
+    self.count = count
+  }
+
+  init(_ name: String, in stats: String, _ average: String, _ count: @escaping @Sendable (PoolCounters) -> UInt64) {
+    (self.name, total, self.average, plain) = (name, stats, average, "bytes_\(stats)")
+    self.count = count
+  }
+
+  func per(_ things: @escaping @Sendable (PoolCounters) -> UInt64) -> Statistic {
+    var result = self
+    result.per = things
+    return result
+  }
+
+  func value(_ averages: StatsPeriods.Averages) -> UInt64 {
+    per.map { averages.mean(count, per: $0) } ?? averages.rate(count)
+  }
+
+  /// In PgBouncer's order. Times are in microseconds; averages are a second, but those of transactions and queries are
+  /// for each of them.
+  static let all: [Statistic] = [
+    Statistic("server_assignment_count") { $0.serverAssignmentCount },
+    Statistic("xact_count") { $0.xactCount },
+    Statistic("query_count") { $0.queryCount },
+    Statistic("client_bytes", in: "received", "recv") { $0.bytesReceived },
+    Statistic("server_bytes", in: "sent", "sent") { $0.bytesSent },
+    Statistic("xact_time") { $0.xactTime }.per { $0.xactCount },
+    Statistic("query_time") { $0.queryTime }.per { $0.queryCount },
+    Statistic("wait_time") { $0.waitTime },
+    Statistic("client_parse_count") { $0.clientParseCount },
+    Statistic("server_parse_count") { $0.serverParseCount },
+    Statistic("bind_count") { $0.bindCount },
+    Statistic("client_login_count") { $0.loginCount },
+  ]
+}
+
 extension AdminTable {
-  /// SHOW STATS. As in PgBouncer, times are in microseconds; averages are a second, but `avg_xact_time` and
-  /// `avg_query_time` are for each transaction and query.
+  /// SHOW STATS.
   static func stats(_ daemon: DaemonSnapshot, _ periods: StatsPeriods) -> AdminTable {
+    statistics(
+      daemon, periods,
+      Statistic.all.map { statistic in .numeric("total_\(statistic.total)") { statistic.count($0.total) } }
+        + Statistic.all.map { statistic in .numeric("avg_\(statistic.average)") { statistic.value($0.average) } })
+  }
+
+  /// SHOW STATS_TOTALS.
+  static func statsTotals(_ daemon: DaemonSnapshot) -> AdminTable {
+    statistics(
+      daemon, StatsPeriods(),
+      Statistic.all.map { statistic in .numeric(statistic.plain) { statistic.count($0.total) } })
+  }
+
+  /// SHOW STATS_AVERAGES.
+  static func statsAverages(_ daemon: DaemonSnapshot, _ periods: StatsPeriods) -> AdminTable {
+    statistics(
+      daemon, periods, Statistic.all.map { statistic in .numeric(statistic.plain) { statistic.value($0.average) } })
+  }
+
+  /// SHOW TOTALS.
+  static func totals(_ daemon: DaemonSnapshot, _ periods: StatsPeriods) -> AdminTable {
+    let total = daemon.pools.reduce(into: PoolCounters()) { $0 += $1.counters }
+    let average = periods.averagesOfAll()
+    let rows =
+      Statistic.all.map { ("total_\($0.name)", $0.count(total)) }
+      + Statistic.all.map { ("avg_\($0.name)", $0.value(average)) }
+    return AdminTable(rows, [.text("name") { $0.0 }, .numeric("value") { $0.1 }])
+  }
+
+  private typealias DatabaseStatistics = (name: String, total: PoolCounters, average: StatsPeriods.Averages)
+
+  private static func statistics(
+    _ daemon: DaemonSnapshot, _ periods: StatsPeriods, _ columns: [ColumnSource<DatabaseStatistics>]
+  ) -> AdminTable {
     let databases = StatsPeriods.countersByDatabase(daemon).sorted { $0.key < $1.key }
-    let rows = databases.map { (name: $0.key, total: $0.value, average: periods.averages(of: $0.key)) }
     return AdminTable(
-      rows,
-      [
-        .text("database") { $0.name },
-        .numeric("total_server_assignment_count") { $0.total.serverAssignmentCount },
-        .numeric("total_xact_count") { $0.total.xactCount },
-        .numeric("total_query_count") { $0.total.queryCount },
-        .numeric("total_received") { $0.total.bytesReceived },
-        .numeric("total_sent") { $0.total.bytesSent },
-        .numeric("total_xact_time") { $0.total.xactTime },
-        .numeric("total_query_time") { $0.total.queryTime },
-        .numeric("total_wait_time") { $0.total.waitTime },
-        .numeric("total_client_parse_count") { $0.total.clientParseCount },
-        .numeric("total_server_parse_count") { $0.total.serverParseCount },
-        .numeric("total_bind_count") { $0.total.bindCount },
-        .numeric("total_client_login_count") { $0.total.loginCount },
-        .numeric("avg_server_assignment_count") { $0.average.rate(\.serverAssignmentCount) },
-        .numeric("avg_xact_count") { $0.average.rate(\.xactCount) },
-        .numeric("avg_query_count") { $0.average.rate(\.queryCount) },
-        .numeric("avg_recv") { $0.average.rate(\.bytesReceived) },
-        .numeric("avg_sent") { $0.average.rate(\.bytesSent) },
-        .numeric("avg_xact_time") { $0.average.mean(\.xactTime, per: \.xactCount) },
-        .numeric("avg_query_time") { $0.average.mean(\.queryTime, per: \.queryCount) },
-        .numeric("avg_wait_time") { $0.average.rate(\.waitTime) },
-        .numeric("avg_client_parse_count") { $0.average.rate(\.clientParseCount) },
-        .numeric("avg_server_parse_count") { $0.average.rate(\.serverParseCount) },
-        .numeric("avg_bind_count") { $0.average.rate(\.bindCount) },
-        .numeric("avg_client_login_count") { $0.average.rate(\.loginCount) },
-      ])
+      databases.map { (name: $0.key, total: $0.value, average: periods.averages(of: $0.key)) },
+      [.text("database") { $0.name }] + columns)
   }
 }

@@ -44,7 +44,7 @@ extension AdminTable {
     }
   }
 
-  private static func jsonString(_ text: String) -> String {
+  static func jsonString(_ text: String) -> String {
     var result = "\""
     for scalar in text.unicodeScalars {
       switch scalar {

@@ -11,6 +11,8 @@ struct Pool {
   var isUsed = true
   var isPaused = false
   var isRetired = false
+  /// Among those that `nextChanged` names.
+  var isChanged = false
 
   /// Connections by state (`free` is not counted).
   var counts = InlineArray<9, Int>(repeating: 0)

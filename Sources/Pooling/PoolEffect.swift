@@ -31,6 +31,10 @@ public enum CloseReason: Equatable, Sendable {
   case pingFailed
   /// Its pool is retired.
   case retired
+  /// Its pool is paused.
+  case paused
+  /// The caller's own: an administrator wants it closed (`discard`).
+  case killed
   /// The caller's own: an error or a state that cannot be cleaned (`discard`).
   case unfit
   /// The caller's own: it sent what was not asked for (`discard`).

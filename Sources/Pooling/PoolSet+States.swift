@@ -4,6 +4,7 @@ extension PoolSet {
   mutating func move(_ server: Int, to next: ServerState) {
     let previous = servers[server].state
     let pool = Int(servers[server].pool)
+    noteChange(pool)
     switch previous {
     case .free: takePermit(pool)
     case .idle: servers.unlink(server, from: &pools[pool].idle)

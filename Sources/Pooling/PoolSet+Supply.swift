@@ -33,6 +33,7 @@ extension PoolSet {
   private func unfitness(_ server: Int, _ now: MonotonicTime) -> CloseReason? {
     let pool = Int(servers[server].pool)
     if pools[pool].isRetired { return .retired }
+    if pools[pool].isPaused { return .paused }
     if servers[server].poolGeneration != pools[pool].generation { return .generation }
     if isTooOld(server, now) { return .recycled }
     if pools[pool].isOverdrawn { return .shrunk }
@@ -118,6 +119,7 @@ extension PoolSet {
   /// The client leaves the queue.
   mutating func dequeue(_ client: UInt32, from pool: Int) {
     waiters.remove(client, from: &pools[pool].queue)
+    noteChange(pool)
     if pools[pool].queue.isEmpty { unblock(pool) }
   }
 

@@ -112,10 +112,14 @@ extension PoolSet {
     pools[pool].limits = []
   }
 
-  /// Lends nothing until `resume`: clients wait. What they wait for still has its deadline.
+  /// Lends and opens nothing until `resume`: clients wait, up to their deadline. Connections are closed, the idle ones
+  /// now and the others when they come back, so that the server may be restarted when none is left.
   public mutating func pause(_ id: PoolID, now: MonotonicTime) {
     let pool = slot(id)
     pools[pool].isPaused = true
+    noteChange(pool)
+    while pools[pool].stale.oldest != ServerTable.none { close(Int(pools[pool].stale.oldest), .paused) }
+    while pools[pool].idle.oldest != ServerTable.none { close(Int(pools[pool].idle.oldest), .paused) }
     pump(pool, now)
   }
 
@@ -123,6 +127,7 @@ extension PoolSet {
   public mutating func resume(_ id: PoolID, now: MonotonicTime) {
     let pool = slot(id)
     pools[pool].isPaused = false
+    noteChange(pool)
     pump(pool, now)
     refill(pool, now)
   }

@@ -35,6 +35,8 @@ public struct PoolSet: ~Copyable {
   var deadlines = PoolDeadlines()
   /// Pools whose waiters lack nothing but a permit of a limit.
   var starvedCount = 0
+  /// Pools whose counts may have changed since `nextChanged` named them.
+  var changed: [Int] = []
   /// The pools to serve after a permit came back; kept so that nothing is allocated.
   var claimants: [Int] = []
 
@@ -74,6 +76,7 @@ public struct PoolSet: ~Copyable {
       return
     }
     waiters.append(client, settings: settings, since: now, pool: pool, to: &pools[pool].queue)
+    noteChange(pool)
     deadlines.lower(pool, to: pools[pool].deadline(ofWaiterSince: now))
     pump(pool, now)
   }
@@ -259,6 +262,38 @@ public struct PoolSet: ~Copyable {
     counts.standing = pools[index].gate.standing
     counts.isPaused = pools[index].isPaused
     return counts
+  }
+
+  /// Whether the connection is of an older generation: it is closed as soon as nobody has it.
+  public func isOutdated(_ token: ServerToken) -> Bool { servers.find(token).map { isOutdated($0) } ?? false }
+
+  /// Whether any connection of the pool is of an older generation, until its end has been seen.
+  public func hasOutdated(_ id: PoolID) -> Bool {
+    let pool = slot(id)
+    return servers.indices.contains { Int(servers[$0].pool) == pool && servers[$0].state != .free && isOutdated($0) }
+  }
+
+  private func isOutdated(_ server: Int) -> Bool {
+    let pool = Int(servers[server].pool)
+    // A dial gets the pool's generation when it succeeds, unless a reconnect was ordered meanwhile.
+    return servers[server].state == .dialing
+      ? servers[server].poolGeneration < pools[pool].reconnectGeneration
+      : servers[server].poolGeneration != pools[pool].generation
+  }
+
+  /// A pool whose `counts` may have changed since it was named last; nil when there is none left.
+  public mutating func nextChanged() -> PoolID? {
+    while let pool = changed.popLast() {
+      pools[pool].isChanged = false
+      if pools[pool].isUsed { return PoolID(index: UInt32(pool), generation: pools[pool].slotGeneration) }
+    }
+    return nil
+  }
+
+  mutating func noteChange(_ pool: Int) {
+    guard !pools[pool].isChanged else { return }
+    pools[pool].isChanged = true
+    changed.append(pool)
   }
 
   // MARK: Tokens

@@ -60,6 +60,8 @@ final class Client: Connection {
   var inbox = ByteQueue()
   var requests = RequestScanner()
   private var isReceivingPaused = false
+  /// It holds a server connection that owes it nothing: its next request begins now.
+  var awaitsRequest = false
   /// Forwarding pauses until replies have come.
   var awaitsReplies = false
   /// In the worker's list of clients to go on with.
@@ -101,6 +103,17 @@ final class Client: Connection {
     self.peer = peer
     self.connectedAt = connectedAt
   }
+
+  /// What a CancelRequest for it must say.
+  var cancelKey: CancelKey {
+    CancelKey(
+      processID: CancelKeyLayout.processID(
+        slot: Int(token.index), worker: worker.index, node: worker.environment.node),
+      secret: cancelSecret)
+  }
+
+  /// Its number in SHOW CLIENTS.
+  var number: Int64 { Int64(cancelKey.processID) }
 
   /// The value of `application_name` that the client has set, for SHOW CLIENTS.
   var applicationName: String {
@@ -208,6 +221,7 @@ final class Client: Connection {
       isInBlock: server.status != .idle)
     switch step {
     case .forward(let range):
+      if awaitsRequest { requestBegins(on: server) }
       server.send(bytes.extracting(range))
       worker.messageEnded(self, server)
       return true
@@ -232,6 +246,19 @@ final class Client: Connection {
     case .needMore: return false
     case .checkout, .answerSync, .answerInLostBlock: preconditionFailure("\(step) while a server connection is held")
     }
+  }
+
+  /// The first bytes of a request, on a connection that it holds already.
+  private func requestBegins(on server: Server) {
+    awaitsRequest = false
+    let now = worker.loop.now
+    if server.status == .idle {
+      transactionSince = now
+    } else {
+      server.pool.telemetry.idleInTransaction.record(microseconds: UInt64(max(0, now - requestSince) / 1000))
+    }
+    requestSince = now
+    server.requestSince = now
   }
 
   private func detachedStep(_ bytes: Span<UInt8>, _ cursor: inout Int) -> Bool {

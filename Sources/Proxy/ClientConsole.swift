@@ -18,7 +18,7 @@ extension Client {
       ] {
         $0.parameterStatus(name: WireText(name), value: WireText(value))
       }
-      $0.backendKeyData(CancelKey(processID: 0, secret: cancelSecret))
+      $0.backendKeyData(cancelKey)
       $0.readyForQuery(.idle)
     }
   }
@@ -121,13 +121,23 @@ extension Client {
 
   private func runOnConsole(_ text: WireText, for purpose: ConsoleSession.Purpose) {
     console.running = purpose
+    console.commandNumber += 1
     worker.environment.console(
-      ConsoleCommand(text: text.text, user: user, isProven: isProven), worker.mailbox, token)
+      ConsoleCommand(text: text.text, user: user, isProven: isProven), worker.mailbox, token, console.commandNumber)
+  }
+
+  /// A CancelRequest: nobody waits for the command under way any more. What it has changed stays changed.
+  func cancelConsoleCommand() {
+    guard console.running != nil else { return }
+    consoleReplied(
+      .failed(code: "57014", message: "canceling the wait of a command; what it ordered stays in force", hint: nil),
+      to: console.commandNumber)
   }
 
   /// The control plane has carried out a command.
-  func consoleReplied(_ reply: ConsoleReply) {
-    guard let purpose = console.running else { preconditionFailure("a reply to no command") }
+  func consoleReplied(_ reply: ConsoleReply, to number: Int) {
+    // It may have been cancelled.
+    guard number == console.commandNumber, let purpose = console.running else { return }
     console.running = nil
     if case .failed(let code, let message, let hint) = reply {
       let fields = ErrorFields(
@@ -177,6 +187,8 @@ struct ConsoleSession {
 
   /// The command under way: one at a time.
   var running: Purpose?
+  /// Counts commands, so that a late reply to a cancelled one is recognised.
+  var commandNumber = 0
   /// An error was sent: everything up to the next Sync is skipped.
   var skipsUntilSync = false
   var statements: [WireText: WireText] = [:]

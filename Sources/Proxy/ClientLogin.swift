@@ -150,6 +150,9 @@ extension Client {
       return true
     }
     guard let section = worker.settings.database(named: database) else { return failUnknownDatabase() }
+    if worker.orders.disabled.contains(database) {
+      return fail(.cannotConnectNow, "database \"\(database)\" is disabled", hint: "An administrator can ENABLE it.")
+    }
     let name = PoolName(database: database, user: section.upstream["user"] ?? user)
     let home = worker.environment.homes.home(of: name, sendingClient: true)
     guard home == worker.index else {
@@ -171,6 +174,7 @@ extension Client {
     provenPassword = nil
     pool!.clients += 1
     phase = .login
+    worker.loggingInCount += 1
     return true
   }
 
@@ -237,15 +241,12 @@ extension Client {
     login = settings
     startup = []
     phase = .serving
+    worker.loggingInCount -= 1
     pool?.telemetry.loginCount.add()
-    let key = CancelKey(
-      processID: CancelKeyLayout.processID(
-        slot: Int(token.index), worker: worker.index, node: worker.environment.node),
-      secret: cancelSecret)
     send {
       $0.authenticationOk()
       for setting in settings.reported { $0.parameterStatus(name: WireText(setting.name), value: setting.value) }
-      $0.backendKeyData(key)
+      $0.backendKeyData(cancelKey)
       $0.readyForQuery(.idle)
     }
     worker.environment.log(.clientOpened(pool: pool?.label ?? "", peer: peer, tls: tlsSummary))

@@ -7,6 +7,7 @@ import Pooling
 import PostgresWire
 public import Reactor
 public import Settings
+public import Telemetry
 import Upstream
 
 /// What other threads tell a worker.
@@ -23,10 +24,15 @@ enum WorkerMessage: Sendable {
   case verified(ClientToken, PasswordVerdict, Password)
   /// A client's CancelRequest, on whichever worker it came in.
   case cancelRequested(CancelKey)
-  case consoleReply(ClientToken, ConsoleReply)
-  case snapshot(SnapshotDetail, @Sendable (WorkerSnapshot) -> Void)
-  /// Let nobody in, end when the last client is gone.
-  case drain
+  /// The answer to a client's command with this number.
+  case consoleReply(ClientToken, Int, ConsoleReply)
+  case connections(@Sendable (ConnectionsSnapshot) -> Void)
+  /// What has been ordered until now, as a whole.
+  case orders(Orders)
+  case operation(Operation)
+  case wait(PoolWait)
+  /// Let nobody in, end when the last client is gone; idle clients stay if they are waited for.
+  case drain(waitsForClients: Bool)
   /// End now.
   case stop
 }
@@ -79,6 +85,8 @@ struct DataPlaneEnvironment: Sendable {
   let derivations = DispatchQueue(label: "lifeguard.derivations")
   let provenPasswords = ProvenPasswords()
   let homes: PoolHomes
+  let directory = PoolDirectory()
+  let workerTelemetry: [WorkerTelemetry]
   let quota = ClientQuota()
   /// As `server_version` on the console.
   let consoleVersion: String
@@ -86,8 +94,10 @@ struct DataPlaneEnvironment: Sendable {
   let runConsole: Console
   let mailboxes: [Mailbox<WorkerMessage>]
 
-  func console(_ command: ConsoleCommand, _ mailbox: Mailbox<WorkerMessage>, _ client: ClientToken) {
-    runConsole(command) { reply in mailbox.post(.consoleReply(client, reply)) }
+  func console(
+    _ command: ConsoleCommand, _ mailbox: Mailbox<WorkerMessage>, _ client: ClientToken, _ number: Int
+  ) {
+    runConsole(command) { reply in mailbox.post(.consoleReply(client, number, reply)) }
   }
 
   /// Passes a CancelRequest on to the worker that its key names.
@@ -116,7 +126,8 @@ public final class DataPlane: Sendable {
   private let dialers: Dialers
   private let cancellers: Cancellers
   private let verifiers: Dialers
-  private let homes: PoolHomes
+  private let environment: DataPlaneEnvironment
+  private let standing = Mutex(Orders())
   private let finished: Mutex<Finish>
 
   private struct Finish {
@@ -150,11 +161,12 @@ public final class DataPlane: Sendable {
     let mailboxes = (0..<workerCount).map { _ in Mailbox<WorkerMessage>() }
     workers = mailboxes
     finished = Mutex(Finish(workersLeft: mailboxes.count))
-    homes = PoolHomes(settings, workers: workerCount)
     let environment = DataPlaneEnvironment(
       node: 0, dialers: dialers, cancellers: cancellers, verifiers: verifiers,
-      homes: homes, consoleVersion: version, log: log, runConsole: console,
-      mailboxes: mailboxes)
+      homes: PoolHomes(settings, workers: workerCount),
+      workerTelemetry: mailboxes.map { _ in WorkerTelemetry() }, consoleVersion: version, log: log,
+      runConsole: console, mailboxes: mailboxes)
+    self.environment = environment
     let listeners = opened
     for (index, mailbox) in mailboxes.enumerated() {
       WorkerThread.start(name: "worker \(index)") { [self] in
@@ -163,7 +175,9 @@ public final class DataPlane: Sendable {
         worker.run(listeners: listeners)
         for message in mailbox.close() {
           switch message {
-          case .snapshot(_, let reply): reply(WorkerSnapshot(worker: index))
+          case .connections(let reply): reply(ConnectionsSnapshot())
+          case .operation(.killClient(_, let reply)): reply(false)
+          case .wait(let wait): wait.reply(.reached)
           case .clientMoved(let move): environment.lose(move)
           default: break
           }
@@ -179,12 +193,14 @@ public final class DataPlane: Sendable {
   @discardableResult
   public func apply(_ configuration: ServingConfiguration) -> [String] {
     for worker in workers { worker.post(.apply(configuration)) }
-    return homes.unkept(in: configuration.settings)
+    return environment.homes.unkept(in: configuration.settings)
   }
 
   /// Lets nobody in, and has the workers end when their last client is gone.
-  public func drain() {
-    for worker in workers { worker.post(.drain) }
+  ///
+  /// - Parameter waitsForClients: idle clients stay until they leave; else they are closed.
+  public func drain(waitsForClients: Bool = false) {
+    for worker in workers { worker.post(.drain(waitsForClients: waitsForClients)) }
   }
 
   /// Has the workers end now.
@@ -206,12 +222,75 @@ public final class DataPlane: Sendable {
     verifiers.stop()
   }
 
-  /// Collects what all workers know.
-  public func snapshot(_ detail: SnapshotDetail) async -> [WorkerSnapshot] {
-    let collection = SnapshotCollection(of: workers.count)
-    for (index, worker) in workers.enumerated() {
-      let isTaken = worker.post(.snapshot(detail) { collection.add($0) })
-      if !isTaken { collection.add(WorkerSnapshot(worker: index)) }
+  // MARK: What the control plane sees
+
+  /// The threads that serve clients.
+  public var workerCount: Int { workers.count }
+
+  /// The pools now. No worker is asked.
+  public func pools() -> [PoolSnapshot] {
+    environment.directory.snapshots(atNanoseconds: EventLoop.monotonicNanoseconds())
+  }
+
+  /// Connected clients, and those of them that are logging in. No worker is asked.
+  public func clientCounts() -> (connected: Int, loggingIn: Int) {
+    environment.workerTelemetry.reduce(into: (0, 0)) {
+      $0.0 += $1.clients.current
+      $0.1 += $1.loginClients.current
+    }
+  }
+
+  /// All clients and server connections. Costs each worker time for each of its connections.
+  public func connections() async -> ConnectionsSnapshot {
+    var all = ConnectionsSnapshot()
+    for part in await ask({ .connections($0) }, orElse: ConnectionsSnapshot()) { all += part }
+    return all
+  }
+
+  // MARK: Orders
+
+  /// What an administrator has ordered until now.
+  public var orders: Orders { standing.withLock { $0 } }
+
+  /// Changes the orders; workers follow in the order of the changes.
+  public func order(_ change: (inout Orders) -> Void) {
+    standing.withLock { orders in
+      change(&orders)
+      for worker in workers { worker.post(.orders(orders)) }
+    }
+  }
+
+  /// Has every server connection replaced: the idle ones now, the others when they come back.
+  public func reconnect(_ scope: OrderScope) {
+    for worker in workers { worker.post(.operation(.reconnect(scope))) }
+  }
+
+  /// Closes all clients and server connections at once.
+  public func kill(_ scope: OrderScope) {
+    for worker in workers { worker.post(.operation(.kill(scope))) }
+  }
+
+  /// Closes the client with this number in SHOW CLIENTS.
+  ///
+  /// - Returns: whether there was one.
+  public func killClient(_ id: Int64) async -> Bool {
+    await ask({ .operation(.killClient(id, $0)) }, orElse: false).contains(true)
+  }
+
+  /// Waits until a condition holds on every worker.
+  public func wait(for condition: PoolCondition, in scope: OrderScope) async -> PoolWaitOutcome {
+    let outcomes = await ask(
+      { .wait(PoolWait(condition: condition, scope: scope, reply: $0)) }, orElse: .reached)
+    return outcomes.contains(.revoked) ? .revoked : .reached
+  }
+
+  /// Sends each worker a message with a reply of its own, and collects the replies.
+  private func ask<Reply: Sendable>(
+    _ message: (@escaping @Sendable (Reply) -> Void) -> WorkerMessage, orElse absent: Reply
+  ) async -> [Reply] {
+    let collection = ReplyCollection<Reply>(of: workers.count)
+    for worker in workers {
+      if !worker.post(message { collection.add($0) }) { collection.add(absent) }
     }
     return await collection.wait()
   }

@@ -15,7 +15,9 @@ final class Pool {
   var settings: PoolSettings
   /// The password that its last client has proven, under `method = "upstream"`.
   var knownPassword: Password?
-  let telemetry = PoolTelemetry()
+  /// What other threads may see of it.
+  let published: PublishedPool
+  let telemetry: PoolTelemetry
 
   /// The settings of a server connection on which no client has changed anything yet; nil until one has been opened.
   private(set) var base: SessionSettings?
@@ -26,9 +28,9 @@ final class Pool {
   /// The last failure to connect, for DETAIL.
   var lastFailure: ConnectFailure?
   /// Clients that keep their connection because of what they have on it.
-  var pinned = 0
+  var pinned = 0 { didSet { telemetry.serversPinned.set(pinned) } }
   /// Clients logged in.
-  var clients = 0
+  var clients = 0 { didSet { telemetry.clients.set(clients) } }
 
   init(id: PoolID, database: String, user: String, target: ConnectionTarget, settings: PoolSettings) {
     self.id = id
@@ -36,6 +38,8 @@ final class Pool {
     self.user = user
     self.target = target
     self.settings = settings
+    published = PublishedPool(PoolName(database: database, user: user), settings: settings)
+    telemetry = published.telemetry
   }
 
   var name: PoolName { PoolName(database: database, user: user) }

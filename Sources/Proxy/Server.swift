@@ -41,6 +41,9 @@ final class Server: Connection {
   private var inbox = ByteQueue()
   private var isReceivingPaused = false
 
+  /// Bytes that have come and wait for the rest of their message.
+  var unreadCount: Int { inbox.count }
+
   /// The session's settings, as reported and as applied.
   var settings: SessionSettings
   /// As of the last ReadyForQuery.

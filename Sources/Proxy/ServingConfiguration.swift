@@ -79,6 +79,9 @@ public final class ServingConfiguration: Sendable {
     if !problems.isEmpty { throw ConfigurationError(problems: problems) }
   }
 
+  /// The users of `[auth] file`.
+  public var users: [String] { userlist.users }
+
   /// What libpq connects to for a pool.
   ///
   /// The password is, in this order: where the upstream names its user, the one in the upstream; the user's own

@@ -1,71 +1,57 @@
 import CLinux
 import Glibc
 import Pooling
+import Reactor
 public import Telemetry
 
-/// How much a snapshot is to hold: connections cost time for each of them.
-public enum SnapshotDetail: Sendable {
-  case pools
-  case connections
-}
-
-/// What one worker knows at one moment.
-public struct WorkerSnapshot: Sendable {
-  public var worker: Int
-  public var pools: [PoolSnapshot] = []
-  public var clientCount = 0
-  public var loginClientCount = 0
-  public var isDraining = false
-  /// Empty unless asked for.
+/// The connections of one worker, or of all, at one moment.
+public struct ConnectionsSnapshot: Sendable {
   public var clients: [ClientSnapshot] = []
-  /// Empty unless asked for.
   public var servers: [ServerSnapshot] = []
+  public var memory: [MemorySnapshot] = []
+
+  static func += (left: inout ConnectionsSnapshot, right: ConnectionsSnapshot) {
+    left.clients += right.clients
+    left.servers += right.servers
+    for part in right.memory {
+      if let index = left.memory.firstIndex(where: { $0.name == part.name }) {
+        left.memory[index].used += part.used
+        left.memory[index].free += part.free
+      } else {
+        left.memory.append(part)
+      }
+    }
+  }
 }
 
 extension Worker {
-  func snapshot(_ detail: SnapshotDetail) -> WorkerSnapshot {
-    var snapshot = WorkerSnapshot(worker: index)
-    snapshot.clientCount = clientCount
-    snapshot.isDraining = isDraining
-    snapshot.pools = allPools.map(poolSnapshot)
-    let clients = allClients
-    snapshot.loginClientCount = clients.count { $0.isHalfOpen || $0.phase == .login }
-    guard case .connections = detail else { return snapshot }
+  /// Takes time for each connection: for an administrator who asks, not for scrapers.
+  func connections() -> ConnectionsSnapshot {
+    var snapshot = ConnectionsSnapshot()
     let clock = SnapshotClock(now: loop.now)
-    snapshot.clients = clients.filter { !$0.isHalfOpen }.map { clientSnapshot($0, clock) }
+    let all = allClients
+    snapshot.clients = all.filter { !$0.isHalfOpen }.map { clientSnapshot($0, clock) }
     snapshot.servers = servers.all.map { serverSnapshot($0, clock) }
+    snapshot.memory = [
+      MemorySnapshot(name: "client", objects: all), MemorySnapshot(name: "server", objects: servers.all),
+      MemorySnapshot(name: "pool", objects: allPools),
+    ]
+    snapshot.memory += loop.blocks.counts.map {
+      MemorySnapshot(name: "block_\($0.size >> 10)k", size: $0.size, used: $0.used, free: $0.free)
+    }
     return snapshot
   }
 
-  private func poolSnapshot(_ pool: Pool) -> PoolSnapshot {
-    let counts = pools.counts(pool.id)
-    var gauges = PoolGauges()
-    gauges.clientsActive = pool.clients - counts.waiting
-    gauges.clientsWaiting = counts.waiting
-    gauges.serversActive = counts.active
-    gauges.serversIdle = counts.idle
-    gauges.serversDialing = counts.dialing
-    gauges.serversTesting = counts.testing
-    gauges.serversResetting = counts.settling
-    gauges.serversClosing = counts.closing
-    gauges.serversPinned = pool.pinned
-    if let since = counts.oldestWaitSince {
-      gauges.maxWaitMicroseconds = Int(max(0, loop.now - since.nanoseconds) / 1000)
-    }
-    return PoolSnapshot(
-      database: pool.database, user: pool.user, mode: pool.settings.mode.rawValue, poolSize: pool.settings.poolSize,
-      maxOverflow: pool.settings.maxOverflow, gauges: gauges, counters: pool.telemetry.counters())
-  }
-
   private func clientSnapshot(_ client: Client, _ clock: SnapshotClock) -> ClientSnapshot {
-    let id = CancelKeyLayout.processID(slot: Int(client.token.index), worker: index, node: environment.node)
     var connection = ConnectionSnapshot(
-      id: Int64(id), database: client.database, user: client.user, connectTime: clock.wall(client.connectedAt))
-    connection.remote = SocketAddressSnapshot(host: client.peer.host, port: client.peer.port)
-    connection.local = client.local
+      id: client.number, database: client.database, user: client.user, connectTime: clock.wall(client.connectedAt))
+    connection.remote = SocketAddressSnapshot(client.peer)
+    connection.local = loop.localAddress(of: client).map { SocketAddressSnapshot($0) }
     connection.tls = client.tlsSummary
     connection.requestTime = client.requestSince > 0 ? clock.wall(client.requestSince) : nil
     connection.applicationName = client.applicationName
+    connection.unreadBytes = client.inbox.count
+    connection.unsentBytes = loop.pendingOutput(client.socket)
     let state: ClientState
     if client.isWaiting || client.isApplying {
       state = .waiting
@@ -76,29 +62,42 @@ extension Worker {
     }
     var snapshot = ClientSnapshot(state: state, connection: connection)
     if client.isWaiting { snapshot.waitMicroseconds = max(0, loop.now - client.waitingSince) / 1000 }
-    snapshot.serverID = client.server.map { Int64($0.token.index) }
+    snapshot.serverID = client.server.map(\.number)
     if client.server?.isPinned == true { snapshot.pinReason = "prepared statement" }
     return snapshot
   }
 
   private func serverSnapshot(_ server: Server, _ clock: SnapshotClock) -> ServerSnapshot {
     var connection = ConnectionSnapshot(
-      id: Int64(server.token.index), database: server.pool.database, user: server.pool.user,
+      id: server.number, database: server.pool.database, user: server.pool.user,
       connectTime: clock.wall(server.connectedAt))
     connection.remote = SocketAddressSnapshot(host: server.link.host.name, port: Int(server.link.host.port))
+    connection.local = loop.localAddress(of: server).map { SocketAddressSnapshot($0) }
     connection.tls = server.link.tlsVersion.map { "\($0)/\(server.link.tlsCipher ?? "")" }
     connection.requestTime = server.requestSince > 0 ? clock.wall(server.requestSince) : nil
     connection.applicationName = server.settings["application_name"]?.text
+    connection.unreadBytes = server.unreadCount
+    connection.unsentBytes = loop.pendingOutput(server.socket)
     var snapshot = ServerSnapshot(state: server.snapshotState, connection: connection)
+    snapshot.closeNeeded = pools.isOutdated(server.token)
     snapshot.backendProcessID = server.link.processID
-    snapshot.clientID = server.client.map {
-      Int64(CancelKeyLayout.processID(slot: Int($0.token.index), worker: index, node: environment.node))
-    }
+    snapshot.clientID = server.client.map(\.number)
     return snapshot
   }
 }
 
+extension MemorySnapshot {
+  /// Objects of one class, with the size that the allocator gave one of them.
+  fileprivate init(name: String, objects: [some AnyObject]) {
+    let size = objects.first.map { unsafe malloc_usable_size(Unmanaged.passUnretained($0).toOpaque()) }
+    self.init(name: name, size: size ?? 0, used: objects.count)
+  }
+}
+
 extension Server {
+  /// Its number in SHOW SERVERS.
+  fileprivate var number: Int64 { Int64(token.index) }
+
   fileprivate var snapshotState: Telemetry.ServerState {
     switch work {
     case .closing: .closing
@@ -110,9 +109,8 @@ extension Server {
   }
 }
 
-extension Client {
-  /// Our end of its socket.
-  fileprivate var local: SocketAddressSnapshot? { nil }
+extension SocketAddressSnapshot {
+  fileprivate init(_ address: PeerAddress) { self.init(host: address.host, port: address.port) }
 }
 
 /// Turns the loop's clock into the wall clock, with one reading of both.

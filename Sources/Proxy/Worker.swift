@@ -42,12 +42,19 @@ final class Worker: EventLoopDelegate {
   var moving: [Departure] = []
   var servers = ServerSlots()
   var dials: [ServerToken: Dial] = [:]
+  let telemetry: WorkerTelemetry
+  /// Clients that wait for a server connection to log in with.
+  var loggingInCount = 0
+  var orders = Orders()
+  var waits: [PoolWait] = []
   private var runnable: [Client] = []
   /// The clients that go on now; kept so that nothing is allocated.
   private var running: [Client] = []
   private var poolTimerAt = Int64.max
   private(set) var isDraining = false
   private var isStopping = false
+  /// Idle clients stay while the worker drains.
+  private var waitsForClients = false
   private var random = RandomBytes()
 
   /// 0 to 1,000, for jitter.
@@ -75,6 +82,7 @@ final class Worker: EventLoopDelegate {
     self.mailbox = mailbox
     self.configuration = configuration
     self.environment = environment
+    telemetry = environment.workerTelemetry[index]
     loop = EventLoop()
     loop.watchMail(mailbox.descriptor)
     for name in settings.databases.keys where name != "*" { openPoolsAhead(database: name) }
@@ -89,6 +97,7 @@ final class Worker: EventLoopDelegate {
   func run(listeners: [Listener]) {
     for listener in listeners { loop.listen(on: listener) }
     loop.run(self)
+    endWaits()
   }
 
   // MARK: Pools
@@ -118,6 +127,11 @@ final class Worker: EventLoopDelegate {
     poolByName[name] = pool
     poolByID[id] = pool
     environment.homes.opened(name)
+    environment.directory.add(pool.published)
+    if orders.pauses(database) {
+      pools.pause(id, now: time)
+      pool.published.update { $0.isPaused = true }
+    }
     carryOutEffects()
     return .success(pool)
   }
@@ -189,6 +203,7 @@ final class Worker: EventLoopDelegate {
         continue
       }
       pool.settings = new.pool(database: pool.database, user: pool.user)
+      pool.published.update { $0.settings = pool.settings }
       pools.configure(pool.id, PoolConfiguration(pool.settings), now: time)
       if pool.target != target {
         pool.target = target
@@ -238,7 +253,18 @@ final class Worker: EventLoopDelegate {
       loop.schedule(at: poolTimerAt, token: Timer.pools.token)
     }
     if !retiredPools.isEmpty { removeRetiredPools() }
+    if !waits.isEmpty { answerWaits() }
     if isStopping { stopWhenEmpty() }
+    publish()
+  }
+
+  /// Shows other threads what has changed in this turn.
+  private func publish() {
+    while let id = pools.nextChanged() {
+      if let pool = poolByID[id] { pool.telemetry.publish(pools.counts(id)) }
+    }
+    telemetry.clients.set(clients.count)
+    telemetry.loginClients.set(halfOpenCount + loggingInCount)
   }
 
   // MARK: Checkout
@@ -276,6 +302,7 @@ final class Worker: EventLoopDelegate {
   private func retire(_ pool: Pool) {
     poolByName[pool.name] = nil
     retiredPools.append(pool)
+    pool.published.update { $0.isServed = false }
     pools.retire(pool.id, now: time)
   }
 
@@ -284,6 +311,7 @@ final class Worker: EventLoopDelegate {
       guard pool.clients == 0, pools.isEmpty(pool.id) else { return false }
       pools.remove(pool.id)
       poolByID[pool.id] = nil
+      environment.directory.remove(pool.published)
       forgetHome(of: pool)
       if !poolByID.values.contains(where: { $0.user == pool.user }) { removeLimit(.user(pool.user)) }
       if !poolByID.values.contains(where: { $0.database == pool.database }) { removeLimit(.database(pool.database)) }
@@ -409,7 +437,10 @@ final class Worker: EventLoopDelegate {
         }
       }
     }
-    if client.server != nil { client.requests.answered() }
+    if client.server != nil {
+      client.awaitsRequest = true
+      client.requests.answered()
+    }
     if !client.inbox.isEmpty { resume(client) }
   }
 
@@ -462,6 +493,7 @@ final class Worker: EventLoopDelegate {
     server.client = nil
     client.server = nil
     client.isApplying = false
+    client.awaitsRequest = false
     client.requests.detached()
     server.awaitsMessageEnd = false
     if server.isPinned {
@@ -543,6 +575,8 @@ final class Worker: EventLoopDelegate {
       resume(client)
     } else if let server = client.server, !server.replies.ledger.isEmpty {
       cancel(server)
+    } else {
+      client.cancelConsoleCommand()
     }
     carryOutEffects()
   }
@@ -559,6 +593,7 @@ final class Worker: EventLoopDelegate {
   /// is cleaned.
   func closeClient(_ client: Client, reason: String) {
     guard client.phase != .closed else { return }
+    if client.phase == .login { loggingInCount -= 1 }
     let wasInside = client.requests.isInsideForwardedMessage
     client.phase = .closed
     loop.closeAfterOutput(client)
@@ -589,8 +624,7 @@ final class Worker: EventLoopDelegate {
 
   private func closeIfIdle(_ client: Client) {
     guard client.isIdle || client.isHalfOpen else { return }
-    client.close(
-      with: ErrorFields(.fatal, .adminShutdown, "terminating connection due to administrator command"))
+    client.close(with: .closedByAdministrator)
   }
 
   // MARK: Mail and timers
@@ -605,9 +639,12 @@ final class Worker: EventLoopDelegate {
       case .derived(let token, let keys): client(token)?.derived(keys)
       case .verified(let token, let verdict, let password): verified(token, verdict, password)
       case .cancelRequested(let key): cancelRequested(key)
-      case .consoleReply(let token, let reply): client(token)?.consoleReplied(reply)
-      case .snapshot(let detail, let reply): reply(snapshot(detail))
-      case .drain: drain()
+      case .consoleReply(let token, let number, let reply): client(token)?.consoleReplied(reply, to: number)
+      case .connections(let reply): reply(connections())
+      case .orders(let orders): take(orders)
+      case .operation(let operation): carryOut(operation)
+      case .wait(let wait): waits.append(wait)
+      case .drain(let waitsForClients): drain(waitsForClients: waitsForClients)
       case .stop: stop()
       }
     }
@@ -630,8 +667,10 @@ final class Worker: EventLoopDelegate {
 
   // MARK: Stopping
 
-  /// Lets nobody in, closes idle clients now and the others as they become idle.
-  private func drain() {
+  /// Lets nobody in, and ends when the last client is gone. Idle ones are closed now and the others as they become idle,
+  /// unless they are waited for.
+  private func drain(waitsForClients: Bool) {
+    self.waitsForClients = waitsForClients
     isDraining = true
     loop.stopListening()
     isStopping = true
@@ -642,18 +681,17 @@ final class Worker: EventLoopDelegate {
     isDraining = true
     isStopping = true
     loop.stopListening()
-    for client in allClients {
-      client.close(
-        with: ErrorFields(.fatal, .adminShutdown, "terminating connection due to administrator command"))
-    }
+    for client in allClients { client.close(with: .closedByAdministrator) }
     carryOutEffects()
   }
 
   /// Closes clients that have become idle. When the last one is gone, server connections are closed, and the loop ends
   /// when their ends have been seen.
   private func stopWhenEmpty() {
-    for client in allClients { closeIfIdle(client) }
-    carryOutEffects()
+    if !waitsForClients {
+      for client in allClients { closeIfIdle(client) }
+      carryOutEffects()
+    }
     guard clientCount == 0 else { return }
     for dial in dials.values { dial.ticket.cancel() }
     for pool in Array(poolByName.values) { retire(pool) }

@@ -15,6 +15,7 @@ extension Worker {
     let ticket = environment.dialers.dial(
       pool.target, deadline: loop.now + pool.settings.connectTimeout.nanoseconds
     ) { [mailbox] outcome in mailbox.post(.dialed(token, outcome)) }
+    if pools.counts(pool.id).overflow > 0 { pool.telemetry.overflowDials.add() }
     dials[token] = Dial(pool: pool, ticket: ticket, since: loop.now)
   }
 

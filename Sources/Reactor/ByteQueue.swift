@@ -11,6 +11,8 @@ import Glibc
   static let keptPerSize = 64
 
   private var free: [[UnsafeMutableRawPointer]]
+  /// Blocks in use, by size.
+  private var used = InlineArray<40, Int>(repeating: 0)
 
   public init() {
     unsafe free = unsafe Array(repeating: [], count: BlockPool.sizeClass(BlockPool.largestKept) + 1)
@@ -32,7 +34,16 @@ import Glibc
     return 1 << (Int.bitWidth - (count - 1).leadingZeroBitCount)
   }
 
+  /// Blocks of each size that there are, smallest first. Those above `largestKept` are never free.
+  public var counts: [(size: Int, used: Int, free: Int)] {
+    used.indices.compactMap { size in
+      let kept = unsafe free.indices.contains(size) ? free[size].count : 0
+      return used[size] + kept > 0 ? (BlockPool.smallest << size, used[size], kept) : nil
+    }
+  }
+
   func take(capacity: Int) -> UnsafeMutableRawPointer {
+    used[BlockPool.sizeClass(capacity)] += 1
     if capacity <= BlockPool.largestKept, let block = unsafe free[BlockPool.sizeClass(capacity)].popLast() {
       return unsafe block
     }
@@ -41,6 +52,7 @@ import Glibc
   }
 
   func give(_ block: UnsafeMutableRawPointer, capacity: Int) {
+    used[BlockPool.sizeClass(capacity)] -= 1
     if capacity <= BlockPool.largestKept {
       let size = BlockPool.sizeClass(capacity)
       if unsafe free[size].count < BlockPool.keptPerSize {

@@ -53,6 +53,9 @@ import Glibc
   let plaintext: UnsafeMutableRawBufferPointer
   private let events: UnsafeMutableBufferPointer<epoll_event>
 
+  /// CLOCK_MONOTONIC in nanoseconds, read now; for other threads.
+  public static func monotonicNanoseconds() -> Int64 { System.monotonicNanoseconds() }
+
   public init() {
     epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
     precondition(epoll >= 0, "epoll_create1: errno \(errno)")
@@ -128,6 +131,11 @@ import Glibc
 
   /// Bytes queued for a socket; with TLS, plaintext and records together.
   public func pendingOutput(_ socket: SocketID) -> Int { slot(socket)?.pendingOutput ?? 0 }
+
+  /// Our end of a connection; nil once it is gone. Asks the kernel.
+  public func localAddress(of connection: Connection) -> PeerAddress? {
+    slot(connection.socket).flatMap { PeerAddress.local(of: $0.descriptor) }
+  }
 
   /// True while more than `highWater` bytes wait, until fewer than `lowWater` do (then `drained` is called).
   public func isBacklogged(_ socket: SocketID) -> Bool { slot(socket)?.isBacklogged ?? false }

@@ -215,6 +215,17 @@ public final class Listener: Sendable {
 }
 
 extension PeerAddress {
+  /// Our end of a socket.
+  static func local(of descriptor: Int32) -> PeerAddress? {
+    var storage = sockaddr_storage()
+    var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+    let outcome = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+      unsafe getsockname(
+        descriptor, UnsafeMutableRawPointer(pointer).assumingMemoryBound(to: sockaddr.self), &length)
+    }
+    return outcome == 0 ? of(storage, descriptor: descriptor) : nil
+  }
+
   fileprivate static func of(_ storage: sockaddr_storage, descriptor: Int32) -> PeerAddress {
     switch Int32(storage.ss_family) {
     case AF_INET:

@@ -87,6 +87,14 @@ public struct UserSettings: Sendable, Equatable {
   public var overrides = PoolOverrides()
 }
 
+extension UserSettings {
+  /// The `pool_size` that this section sets; nil where it sets none.
+  public var poolSize: Int? { overrides.poolSize }
+
+  /// The `mode` that this section sets; nil where it sets none.
+  public var mode: PoolMode? { overrides.mode }
+}
+
 /// `[auth]`: how clients prove who they are.
 public struct AuthSettings: Sendable, Equatable {
   /// The method. Without `[auth]` it is trust, which is legal only where nothing but Unix sockets listens.

@@ -1,10 +1,43 @@
 /// Turns one settings text into `Settings`, and collects everything that is wrong with it.
 struct SettingsReader {
   private let file: String
+  /// Single keys are changed: what is wrong stands in no line of a file.
+  private var isChanging = false
   private var settings = Settings()
   private var problems: [Problem] = []
 
   init(file: String) { self.file = file }
+
+  /// A reader that changes single keys of settings that are valid.
+  init(file: String, changing settings: Settings) {
+    self.file = file
+    self.settings = settings
+    self.settings.warnings = []
+    isChanging = true
+  }
+
+  /// Changes one key.
+  mutating func change(_ place: Settings.KeyPath, to value: TOMLValue) throws(SettingsError) -> Settings {
+    let entry = TOMLEntry(key: place.key, position: nil, value: value)
+    if let name = settings.databases.keys.first(where: { "databases.\(keyPart($0))" == place.section }) {
+      var database = settings.databases[name]!
+      readKeys([entry], of: place.section, Keys.database, into: &database)
+      settings.databases[name] = database
+    } else if let name = settings.users.keys.first(where: { "users.\(keyPart($0))" == place.section }) {
+      var user = settings.users[name]!
+      readKeys([entry], of: place.section, Keys.user, into: &user)
+      settings.users[name] = user
+    } else if Keys.sections.contains(place.section), !["databases", "users"].contains(place.section) {
+      readSection(TOMLEntry(key: place.section, position: nil, value: TOMLValue(content: .table([entry]))))
+    } else {
+      add("there is no such section", section: place.section, key: place.key, at: nil)
+    }
+    // Rules about several keys look at those that have been set.
+    settings.origins[place] = settings.origins[place] ?? .nowhere
+    var changed = try finish(auth: nil)
+    if changed.origins[place] == .nowhere { changed.origins[place] = nil }
+    return changed
+  }
 
   mutating func read(_ text: String) throws(SettingsError) -> Settings {
     let sections: [TOMLEntry]
@@ -14,7 +47,12 @@ struct SettingsReader {
       throw SettingsError([syntaxProblem(error, in: text)])
     }
     for section in sections { readSection(section) }
-    checkServer(auth: sections.first { $0.key == "auth" })
+    return try finish(auth: sections.first { $0.key == "auth" })
+  }
+
+  /// Looks at all settings together.
+  private mutating func finish(auth: TOMLEntry?) throws(SettingsError) -> Settings {
+    checkServer(auth: auth)
     checkTLS()
     checkAuthentication()
     checkPools()
@@ -182,7 +220,7 @@ struct SettingsReader {
     }
     // What could not be read has left its default in place, about which nothing should be said.
     if problems.contains(where: { $0.section == "auth" || $0.keyPath == "server.listen" }) { return }
-    if origin("auth", "method") == nil, let listener = listeners.first(where: \.isTCP) {
+    if !isChanging, origin("auth", "method") == nil, let listener = listeners.first(where: \.isTCP) {
       add(
         Self.missingMethod(listener), section: "auth", key: "method",
         at: auth?.position ?? origin("server", "listen"))
@@ -350,8 +388,9 @@ struct SettingsReader {
   }
 
   private mutating func add(
-    _ message: String, section: String = "", key: String = "", suggestion: String? = nil, at position: SourcePosition?
+    _ message: String, section: String = "", key: String = "", suggestion: String? = nil, at origin: SourcePosition?
   ) {
+    let position = isChanging ? nil : origin
     problems.append(
       Problem(
         file: file, line: position?.line, column: position?.column, section: section, key: key, message: message,

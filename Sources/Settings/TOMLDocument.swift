@@ -4,6 +4,9 @@ internal import CTOML
 struct SourcePosition: Sendable, Equatable {
   var line: Int
   var column: Int
+
+  /// Of what has been set, but not in a file.
+  static let nowhere = SourcePosition(line: 0, column: 0)
 }
 
 /// One value of a TOML text and where it stands.

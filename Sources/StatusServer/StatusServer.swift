@@ -60,7 +60,7 @@ public final class StatusServer: Sendable {
   /// The sockets that are listened on, for tests.
   var listeningChannels: [any Channel] { listeners.map(\.currentChannel) }
 
-  private static func shutDown(_ group: MultiThreadedEventLoopGroup) async {
+  static func shutDown(_ group: MultiThreadedEventLoopGroup) async {
     do {
       try await group.shutdownGracefully()
     } catch {
@@ -99,7 +99,7 @@ public final class StatusServer: Sendable {
 }
 
 /// Counts the open connections.
-private final class ConnectionCount: Sendable {
+final class ConnectionCount: Sendable {
   /// A connection beyond the limit. The bootstrap closes it.
   struct LimitReached: Error {}
 

@@ -68,6 +68,10 @@ public struct ConnectionSnapshot: Sendable, Equatable {
   public var applicationName: String?
   /// The TLS version and cipher; nil without TLS.
   public var tls: String?
+  /// Bytes that have come and wait to be worked on.
+  public var unreadBytes = 0
+  /// Bytes that wait for the peer to take them.
+  public var unsentBytes = 0
   /// How many protocol-level prepared statements there are.
   public var preparedStatements = 0
 

@@ -76,6 +76,8 @@ public struct DaemonSnapshot: Sendable, Equatable {
   public var loginClientCount = 0
   /// The databases of the settings, and those that were made from `"*"`.
   public var databases: [DatabaseSnapshot] = []
+  /// The users of the settings, of the list of secrets and of the pools.
+  public var users: [UserSnapshot] = []
   /// The pools, sorted by nothing in particular.
   public var pools: [PoolSnapshot] = []
   /// The last events, oldest first.
@@ -84,6 +86,8 @@ public struct DaemonSnapshot: Sendable, Equatable {
   public var clients: [ClientSnapshot]?
   /// The server connections; nil where nobody asked for them.
   public var servers: [ServerSnapshot]?
+  /// Objects by kind; nil where nobody asked for them.
+  public var memory: [MemorySnapshot]?
 
   /// A daemon without databases, pools and connections.
   public init(

@@ -30,6 +30,8 @@ public struct PoolCounters: Sendable, Equatable {
   public var invalidations: UInt64 = 0
   /// Connections that were replaced for their age (`pool_recycle`).
   public var recycles: UInt64 = 0
+  /// Dials beyond `pool_size`.
+  public var overflowDials: UInt64 = 0
   /// Overflow connections that were closed after `overflow_linger`.
   public var overflowCloses: UInt64 = 0
   /// Waits that `pool_timeout` ended.
@@ -86,6 +88,7 @@ public struct PoolCounters: Sendable, Equatable {
     left.checkins &+= right.checkins
     left.invalidations &+= right.invalidations
     left.recycles &+= right.recycles
+    left.overflowDials &+= right.overflowDials
     left.overflowCloses &+= right.overflowCloses
     left.timeouts &+= right.timeouts
     left.pingsOK &+= right.pingsOK

@@ -38,6 +38,8 @@ public final class PoolTelemetry: Sendable {
   public let invalidations = Counter()
   /// Connections that were replaced for their age (`pool_recycle`).
   public let recycles = Counter()
+  /// Dials beyond `pool_size`.
+  public let overflowDials = Counter()
   /// Overflow connections that were closed after `overflow_linger`.
   public let overflowCloses = Counter()
   /// Waits that `pool_timeout` ended.
@@ -72,9 +74,9 @@ public final class PoolTelemetry: Sendable {
 
   // How things are now.
 
-  /// Clients that are not waiting, idle ones among them, as PgBouncer's `cl_active` counts.
-  public let clientsActive = Gauge()
-  /// Clients that wait for a server connection.
+  /// Clients that have logged in.
+  public let clients = Gauge()
+  /// Those of them that wait for a server connection.
   public let clientsWaiting = Gauge()
   /// Server connections that clients have.
   public let serversActive = Gauge()
@@ -90,8 +92,8 @@ public final class PoolTelemetry: Sendable {
   public let serversClosing = Gauge()
   /// Server connections that one client keeps for its session state; most of them are active too.
   public let serversPinned = Gauge()
-  /// How long the first in the queue has been waiting, in microseconds; 0 when nobody waits.
-  public let maxWaitMicroseconds = Gauge()
+  /// Since when the first in the queue has been waiting, in nanoseconds of CLOCK_MONOTONIC; 0 when nobody waits.
+  public let oldestWaitSinceNanoseconds = Gauge()
 
   /// Starts with zeros.
   public init() {}
@@ -114,6 +116,7 @@ public final class PoolTelemetry: Sendable {
     counters.checkins = checkins.count
     counters.invalidations = invalidations.count
     counters.recycles = recycles.count
+    counters.overflowDials = overflowDials.count
     counters.overflowCloses = overflowCloses.count
     counters.timeouts = timeouts.count
     counters.pingsOK = pingsOK.count
@@ -131,11 +134,13 @@ public final class PoolTelemetry: Sendable {
     return counters
   }
 
-  /// The gauges now.
-  public func gauges() -> PoolGauges {
+  /// The gauges now. Each is true by itself; two of them may be a turn of the worker apart.
+  ///
+  /// - Parameter nanoseconds: CLOCK_MONOTONIC.
+  public func gauges(atNanoseconds nanoseconds: Int64) -> PoolGauges {
     var gauges = PoolGauges()
-    gauges.clientsActive = clientsActive.current
     gauges.clientsWaiting = clientsWaiting.current
+    gauges.clientsActive = max(0, clients.current - gauges.clientsWaiting)
     gauges.serversActive = serversActive.current
     gauges.serversIdle = serversIdle.current
     gauges.serversDialing = serversDialing.current
@@ -143,7 +148,8 @@ public final class PoolTelemetry: Sendable {
     gauges.serversResetting = serversResetting.current
     gauges.serversClosing = serversClosing.current
     gauges.serversPinned = serversPinned.current
-    gauges.maxWaitMicroseconds = maxWaitMicroseconds.current
+    let since = oldestWaitSinceNanoseconds.current
+    gauges.maxWaitMicroseconds = since == 0 ? 0 : max(0, Int(nanoseconds) - since) / 1000
     return gauges
   }
 }

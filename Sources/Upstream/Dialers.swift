@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Locking
+
 import struct Synchronization.Atomic
 
 /// Threads on which libpq opens connections. A dial belongs to the lane of its upstream, which has few threads, so that

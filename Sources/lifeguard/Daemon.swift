@@ -12,7 +12,9 @@ final class Daemon: Sendable {
   let startTime = UnixTime.now
   private let state: Mutex<State>
   private let source: SettingsSource
-  private let logger: Logger
+  let logger: Logger
+  /// One change of the settings at a time.
+  private let changing = Mutex(())
 
   private struct State {
     var configuration: ServingConfiguration
@@ -33,27 +35,66 @@ final class Daemon: Sendable {
 
   var settings: Settings { state.withLock { $0.settings } }
 
-  // MARK: Reload
+  var stats: StatsPeriods { state.withLock { $0.stats } }
 
-  /// Validates new settings as a whole and hands them down; on any problem nothing changes.
+  /// nil before it runs.
+  var dataPlane: DataPlane? { state.withLock { $0.dataPlane } }
+
+  // MARK: Settings
+
+  /// Reads the settings again, and hands them down if they are valid as a whole; on any problem nothing changes.
   ///
   /// - Returns: the problems, one line each.
   @discardableResult
   func reload() -> [String] {
-    let new: Settings
-    let configuration: ServingConfiguration
+    change { () throws(SettingsError) in try source.load() }
+  }
+
+  /// Changes one setting until the next reload; on any problem nothing changes.
+  ///
+  /// - Returns: the problems, one line each.
+  func set(_ key: String, to value: String) -> [String] {
+    change { () throws(SettingsError) in try settings.setting(key, to: value) }
+  }
+
+  /// What a reload would change.
+  func changesOfReload() throws(AdminError) -> [SettingChangeRow] {
     do {
-      new = try source.load()
-      configuration = try ServingConfiguration(new, replacing: state.withLock { $0.configuration })
+      let new = try source.load()
+      _ = try ServingConfiguration(new, replacing: state.withLock { $0.configuration })
+      return new.differences(from: settings).map {
+        SettingChangeRow(
+          key: "\($0.section).\($0.key)", old: $0.old, new: $0.isHidden ? "(a hidden part changed)" : $0.new,
+          needsRestart: $0.needsRestart)
+      }
     } catch {
-      let problems = Daemon.problems(error)
-      for problem in problems { logger.error("settings not reloaded: \(problem)") }
-      return problems
+      throw .settingsRefused(Daemon.problems(error))
     }
+  }
+
+  private func change(_ make: () throws(SettingsError) -> Settings) -> [String] {
+    changing.withLock { _ in
+      let new: Settings
+      let configuration: ServingConfiguration
+      do {
+        new = try make()
+        configuration = try ServingConfiguration(new, replacing: state.withLock { $0.configuration })
+      } catch {
+        let problems = Daemon.problems(error)
+        for problem in problems { logger.error("settings not changed: \(problem)") }
+        return problems
+      }
+      apply(configuration)
+      return []
+    }
+  }
+
+  private func apply(_ configuration: ServingConfiguration) {
+    let new = configuration.settings
     for warning in new.warnings.map({ "\($0)" }) + configuration.warnings { logger.warning("\(warning)") }
     let changes = new.differences(from: settings)
     for change in changes where change.needsRestart { logger.warning("takes effect at the next start: \(change)") }
-    for change in changes where !change.needsRestart { logger.notice("settings changed: \(change)") }
+    for change in changes where !change.needsRestart { logger.notice("setting changed: \(change)") }
     let dataPlane = state.withLock { state in
       state.configuration = configuration
       return state.dataPlane
@@ -61,8 +102,7 @@ final class Daemon: Sendable {
     for limit in dataPlane?.apply(configuration) ?? [] {
       logger.warning("takes effect at the next start: \(limit), as pools under a new limit may be on several workers")
     }
-    logger.notice("settings reloaded", metadata: ["changes": "\(changes.count)"])
-    return []
+    logger.notice("settings applied", metadata: ["changes": "\(changes.count)"])
   }
 
   private static func problems(_ error: any Error) -> [String] {
@@ -76,83 +116,34 @@ final class Daemon: Sendable {
   /// The daemon is on its way out.
   func beginDraining() { state.withLock { $0.isDraining = true } }
 
-  // MARK: Console
-
-  /// Answers a console command; for the data plane, which must not wait.
-  func console(_ command: ConsoleCommand, reply: @escaping @Sendable (ConsoleReply) -> Void) {
-    Task { reply(await answer(command)) }
-  }
-
-  private func answer(_ request: ConsoleCommand) async -> ConsoleReply {
-    do throws(AdminError) {
-      let command = try AdminCommand.parse(request.text)
-      // Under trust nobody has proven who they are: the console shows, and changes nothing.
-      let (settings, stats) = state.withLock { state in (state.settings, state.stats) }
-      let privilege = AdminPrivilege.onConsole(
-        user: request.user, isProven: request.isProven, users: settings.admin.users,
-        statsUsers: settings.admin.statsUsers)
-      try privilege.check(command)
-      let subject: ShowSubject
-      switch command {
-      case .show(let shown): subject = shown
-      case .reload:
-        let problems = reload()
-        guard problems.isEmpty else {
-          return .failed(
-            code: "F0000", message: "settings not reloaded: \(problems.joined(separator: "; "))", hint: nil)
-        }
-        return .done(tag: command.tag)
-      case .shutdown(.immediate):
-        logger.notice("stopping at once: SHUTDOWN by \(request.user)")
-        beginDraining()
-        state.withLock(\.dataPlane)?.stop()
-        return .done(tag: command.tag)
-      case .shutdown(.waitForServers):
-        Signals.sendTerminate()
-        return .done(tag: command.tag)
-      case .shutdown(.waitForClients):
-        return .failed(
-          code: "0A000", message: "SHUTDOWN WAIT_FOR_CLIENTS is not there yet", hint: "SHOW HELP lists the commands.")
-      case .noEffect: return .done(tag: command.tag)
-      case .empty: return .empty
-      }
-      let needsConnections = subject == .clients || subject == .servers
-      let daemon = await snapshot(needsConnections ? .connections : .pools)
-      let table = AdminTable.show(subject, of: daemon, settings: Daemon.rows(settings), stats: stats)
-      return .rows(
-        columns: table.columns.map {
-          ConsoleReply.Column(name: $0.name, typeID: $0.type.rawValue, typeSize: $0.type.size)
-        }, rows: table.rows, tag: command.tag)
-    } catch {
-      return .failed(code: error.sqlState, message: error.message, hint: error.hint)
-    }
-  }
-
-  private static func rows(_ settings: Settings) -> [SettingRow] {
-    settings.effective().map {
-      SettingRow(
-        key: "\($0.section).\($0.key)", value: $0.value, defaultValue: $0.defaultValue, isChangeable: !$0.needsRestart)
-    }
-  }
-
   // MARK: Snapshots
 
+  /// How much a snapshot is to hold.
+  enum SnapshotDetail {
+    /// What workers have published: they are not asked.
+    case pools
+    /// All clients and server connections too, which costs the workers time for each.
+    case connections
+  }
+
   func snapshot(_ detail: SnapshotDetail) async -> DaemonSnapshot {
-    let (settings, dataPlane, isDraining) = state.withLock { ($0.settings, $0.dataPlane, $0.isDraining) }
-    let workers = await dataPlane?.snapshot(detail) ?? []
+    let (configuration, dataPlane, isDraining) = state.withLock { ($0.configuration, $0.dataPlane, $0.isDraining) }
+    let settings = configuration.settings
     var daemon = DaemonSnapshot(
-      version: Lifeguard.version, startTime: startTime, time: .now, workers: workers.count, eventLoop: "epoll",
-      maxClients: settings.server.maxClients)
+      version: Lifeguard.version, startTime: startTime, time: .now, workers: dataPlane?.workerCount ?? 0,
+      eventLoop: "epoll", maxClients: settings.server.maxClients)
+    let orders = dataPlane?.orders ?? Orders()
     daemon.isDraining = isDraining
-    for worker in workers {
-      daemon.clientCount += worker.clientCount
-      daemon.loginClientCount += worker.loginClientCount
-      daemon.pools += worker.pools
-    }
-    daemon.databases = settings.databases.values.map { Daemon.snapshot($0, settings) }
+    daemon.isPaused = orders.pausesAll
+    (daemon.clientCount, daemon.loginClientCount) = dataPlane?.clientCounts() ?? (0, 0)
+    daemon.pools = dataPlane?.pools() ?? []
+    daemon.databases = Daemon.databases(settings, orders, daemon.pools)
+    daemon.users = Daemon.users(configuration, daemon.pools)
     if case .connections = detail {
-      daemon.clients = workers.flatMap(\.clients)
-      daemon.servers = workers.flatMap(\.servers)
+      let connections = await dataPlane?.connections()
+      daemon.clients = connections?.clients ?? []
+      daemon.servers = connections?.servers ?? []
+      daemon.memory = connections?.memory ?? []
     }
     return daemon
   }
@@ -163,14 +154,39 @@ final class Daemon: Sendable {
     state.withLock { $0.stats.record(daemon) }
   }
 
-  private static func snapshot(_ database: DatabaseSettings, _ settings: Settings) -> DatabaseSnapshot {
-    let pool = settings.pool(database: database.name, user: database.upstream["user"] ?? "")
-    return DatabaseSnapshot(
-      name: database.name, host: database.upstream["host"], port: database.upstream["port"] ?? "5432",
+  /// The databases of the settings, and those that clients have made of `"*"`.
+  private static func databases(
+    _ settings: Settings, _ orders: Orders, _ pools: [PoolSnapshot]
+  ) -> [DatabaseSnapshot] {
+    let names = Set(settings.databases.keys).union(pools.map(\.database))
+    return names.compactMap { name in
+      (settings.databases[name] ?? settings.database(named: name)).map { snapshot(name, $0, settings, orders) }
+    }
+  }
+
+  private static func snapshot(
+    _ name: String, _ database: DatabaseSettings, _ settings: Settings, _ orders: Orders
+  ) -> DatabaseSnapshot {
+    let pool = settings.pool(database: name, user: database.upstream["user"] ?? "")
+    var snapshot = DatabaseSnapshot(
+      name: name, host: database.upstream["host"], port: database.upstream["port"] ?? "5432",
       serverDatabase: database.upstream["dbname"], forcedUser: database.upstream["user"], poolSize: pool.poolSize,
       minSize: pool.minSize, maxOverflow: pool.maxOverflow,
       recycleSeconds: Int(pool.poolRecycle?.components.seconds ?? 0), mode: pool.mode.rawValue,
       maxConnections: database.maxConnections ?? 0)
+    snapshot.isPaused = orders.paused.contains(name)
+    snapshot.isDisabled = orders.disabled.contains(name)
+    return snapshot
+  }
+
+  private static func users(_ configuration: ServingConfiguration, _ pools: [PoolSnapshot]) -> [UserSnapshot] {
+    let users = configuration.settings.users
+    let names = Set(users.keys).union(configuration.users).union(pools.map(\.user))
+    return names.map { name in
+      UserSnapshot(
+        name: name, poolSize: users[name]?.poolSize, mode: users[name]?.mode?.rawValue,
+        maxConnections: users[name]?.maxConnections ?? 0)
+    }
   }
 }
 

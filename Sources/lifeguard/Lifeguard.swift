@@ -9,5 +9,5 @@ struct Lifeguard: AsyncParsableCommand {
     commandName: "lifeguard",
     abstract: "A PostgreSQL connection pool and health-check daemon.",
     version: "lifeguard \(version)",
-    subcommands: [Serve.self, Check.self])
+    subcommands: [Serve.self, Check.self, AdminCommandLine.self])
 }

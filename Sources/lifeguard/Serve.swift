@@ -64,17 +64,28 @@ struct Serve: AsyncParsableCommand {
         throw ExitCode.failure
       }
     }
+    let admin: AdminSocket?
+    do {
+      admin = try await daemon.openAdminSocket()
+    } catch {
+      logger.critical("\(error)")
+      await status?.stop()
+      dataPlane.stop()
+      await dataPlane.finish()
+      throw ExitCode.failure
+    }
     logger.notice(
       "ready",
       metadata: [
         "version": "\(Lifeguard.version)", "event_loop": "epoll", "workers": "\(DataPlane.workerCount(settings))",
         "listen": "\(settings.server.listen.map(\.description).joined(separator: ", "))",
-        "http": "\(settings.http.listen?.description ?? "off")",
+        "http": "\(settings.http.listen?.description ?? "off")", "admin": "\(admin?.path ?? "off")",
       ])
     unsafe sd_notify(0, "READY=1")
 
     await handle(signals, daemon, dataPlane, logger)
     await status?.stop()
+    await admin?.stop()
     logger.notice("stopped")
     log.finish()
     await logging.value

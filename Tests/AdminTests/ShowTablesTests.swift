@@ -44,6 +44,41 @@ import Testing
       avg_bind_count avg_client_login_count
       """
     ),
+    (
+      .statsTotals,
+      """
+      database server_assignment_count xact_count query_count bytes_received bytes_sent xact_time query_time wait_time \
+      client_parse_count server_parse_count bind_count client_login_count
+      """
+    ),
+    (
+      .statsAverages,
+      """
+      database server_assignment_count xact_count query_count bytes_received bytes_sent xact_time query_time wait_time \
+      client_parse_count server_parse_count bind_count client_login_count
+      """
+    ),
+    (.totals, "name value"),
+    (
+      .users,
+      """
+      name pool_size reserve_pool_size pool_mode max_user_connections current_connections max_user_client_connections \
+      current_client_connections
+      """
+    ),
+    (
+      .sockets,
+      """
+      type user database replication state addr port local_addr local_port connect_time request_time wait wait_us \
+      close_needed ptr link remote_pid tls application_name prepared_statements id recv_pos pkt_pos pkt_remain send_pos \
+      send_remain pkt_avail send_avail
+      """
+    ),
+    (.mem, "name size used free memtotal"),
+    (.peers, "peer_id host port pool_size"),
+    (.peerPools, "peer_id cl_active_cancel_req cl_waiting_cancel_req sv_active_cancel sv_login"),
+    (.dnsHosts, "hostname ttl addrs"),
+    (.dnsZones, "zonename serial count"),
     (.config, "key value default changeable"),
     (.state, "key value"),
     (.lists, "list items"),
@@ -143,6 +178,45 @@ import Testing
     #expect(stats.values("avg_xact_count") == ["0"])
   }
 
+  @Test func totalsAreTheSumsOfAllDatabases() {
+    var daemon = exampleDaemon()
+    var other = daemon.pools[1]
+    other.database = "other"
+    daemon.pools.append(other)
+    let table = AdminTable.show(.totals, of: daemon, settings: [], stats: StatsPeriods())
+    let values = Dictionary(uniqueKeysWithValues: zip(table.values("name"), table.values("value")))
+    #expect(values["total_query_count"] == "40")
+    #expect(values["total_client_bytes"] == "2000")
+    #expect(values["avg_query_count"] == "0")
+  }
+
+  @Test func usersHaveTheConnectionsOfAllTheirPools() {
+    var daemon = exampleDaemon()
+    daemon.users = [UserSnapshot(name: "zoe"), UserSnapshot(name: "alice", poolSize: 5, maxConnections: 9)]
+    let table = AdminTable.show(.users, of: daemon, settings: [], stats: StatsPeriods())
+    #expect(table.values("name") == ["alice", "zoe"])
+    #expect(table.values("pool_size") == ["5", nil])
+    #expect(table.values("max_user_connections") == ["9", "0"])
+    #expect(table.values("current_connections") == ["7", "0"])
+    #expect(table.values("current_client_connections") == ["6", "0"])
+  }
+
+  @Test func activeSocketsLeaveOutWhatIsIdle() {
+    var daemon = exampleDaemon()
+    daemon.servers?[0].state = .idle
+    let all = AdminTable.show(.sockets, of: daemon, settings: [], stats: StatsPeriods())
+    let active = AdminTable.show(.activeSockets, of: daemon, settings: [], stats: StatsPeriods())
+    #expect(all.values("type") == ["C", "S"])
+    #expect(active.values("type") == ["C"])
+  }
+
+  @Test func memoryIsWhatIsUsedAndWhatIsKept() {
+    var daemon = exampleDaemon()
+    daemon.memory = [MemorySnapshot(name: "block_4k", size: 4_096, used: 2, free: 3)]
+    let table = AdminTable.show(.mem, of: daemon, settings: [], stats: StatsPeriods())
+    #expect(table.rows == [["block_4k", "4096", "2", "3", "20480"]])
+  }
+
   @Test func stateSaysWhatThePgBouncerRowsSay() {
     var daemon = exampleDaemon()
     daemon.isDraining = true
@@ -159,7 +233,9 @@ import Testing
 
   @Test func helpNamesEveryCommandThatIsUnderstood() throws {
     for command in show(.help).values("command") {
-      #expect(throws: Never.self) { try AdminCommand.parse(command ?? "") }
+      let example = (command ?? "").replacing("[db]", with: "app").replacing(" db", with: " app").replacing(
+        " id", with: " 26")
+      #expect(throws: Never.self) { try AdminCommand.parse(example) }
     }
   }
 

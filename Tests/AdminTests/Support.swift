@@ -23,19 +23,19 @@ func exampleDaemon() -> DaemonSnapshot {
   telemetry.query.record(microseconds: 100)
   telemetry.transaction.record(microseconds: 2_000_000)
   telemetry.wait.record(microseconds: 30)
-  telemetry.clientsActive.set(4)
+  telemetry.clients.set(6)
   telemetry.clientsWaiting.set(2)
   telemetry.serversActive.set(5)
   telemetry.serversDialing.set(1)
   telemetry.serversClosing.set(1)
-  telemetry.maxWaitMicroseconds.set(3_250_000)
+  telemetry.oldestWaitSinceNanoseconds.set(1_000_000_000)
   daemon.pools = [
     PoolSnapshot(
       database: "app", user: "zoe", mode: "session", poolSize: 2, maxOverflow: 0, gauges: PoolGauges(),
       counters: PoolCounters()),
     PoolSnapshot(
       database: "app", user: "alice", mode: "transaction", poolSize: 5, maxOverflow: 10,
-      gauges: telemetry.gauges(), counters: telemetry.counters()),
+      gauges: telemetry.gauges(atNanoseconds: 4_250_000_000), counters: telemetry.counters()),
   ]
 
   var clientConnection = ConnectionSnapshot(

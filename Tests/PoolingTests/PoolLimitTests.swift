@@ -119,6 +119,8 @@ struct PoolLimitTests {
     let script = PoolScript { $0.poolTimeoutNanoseconds = 1_000_000_000 }
     script.fill(1)
     script.pause()
+    #expect(script.effects() == ["close 0 paused"])
+    script.closed(0)
     script.checkout(1)
     script.wait(milliseconds: 500)
     script.checkout(2)
@@ -126,7 +128,58 @@ struct PoolLimitTests {
     script.wait(milliseconds: 500)
     #expect(script.effects() == ["fail 1 timeout"])
     script.resume()
-    #expect(script.effects() == ["assign 2 to 0"])
+    #expect(script.effects() == ["dial 1"])
+  }
+
+  @Test("Who waits for a paused pool fails when it is retired")
+  func retirePaused() {
+    let script = PoolScript()
+    script.pause()
+    script.checkout(3)
+    script.retire()
+    #expect(script.effects() == ["fail 3 retired"])
+  }
+
+  @Test("A paused pool closes what comes back, until nothing is open")
+  func pauseDrains() {
+    let script = PoolScript()
+    script.fill(2)
+    script.checkout(1)
+    _ = script.effects()
+    script.pause()
+    #expect(script.effects() == ["close 0 paused"])
+    script.checkin(1)
+    #expect(script.effects() == ["close 1 paused"])
+    script.closed(0)
+    script.closed(1)
+    #expect(script.isEmpty)
+  }
+
+  @Test("After a reconnect the pool has outdated connections until the end of the last one has been seen")
+  func outdated() {
+    let script = PoolScript()
+    script.fill(2)
+    script.checkout(1)
+    #expect(!script.hasOutdated)
+    script.reconnect()
+    _ = script.effects()
+    script.closed(0)
+    #expect(script.hasOutdated && script.isOutdated(1))
+    script.checkin(1)
+    script.closed(1)
+    #expect(!script.hasOutdated)
+  }
+
+  @Test("A pool is named as changed once for any number of events, and not again before the next")
+  func changed() {
+    let script = PoolScript()
+    while script.changed() != nil {}
+    script.fill(1)
+    script.checkout(1)
+    #expect(script.changed() == script.pool)
+    #expect(script.changed() == nil)
+    script.checkin(0)
+    #expect(script.changed() == script.pool)
   }
 
   @Test("A retired pool fails its waiters, closes what is idle now and the rest when it comes back, then is empty")
@@ -136,11 +189,9 @@ struct PoolLimitTests {
     script.checkout(1)
     script.checkout(2)
     script.checkin(1)
-    script.pause()
-    script.checkout(3)
     _ = script.effects()
     script.retire()
-    #expect(script.effects() == ["fail 3 retired", "close 1 retired"])
+    #expect(script.effects() == ["close 1 retired"])
     script.checkout(4)
     #expect(script.effects() == ["fail 4 retired"])
     script.checkin(0)

@@ -125,6 +125,13 @@ final class PoolScript {
     collect()
   }
 
+  var hasOutdated: Bool { machine.hasOutdated(pool) }
+
+  func isOutdated(_ server: Int) -> Bool { machine.isOutdated(servers[server]) }
+
+  /// The next pool that has changed.
+  func changed() -> PoolID? { machine.nextChanged() }
+
   func retire() {
     machine.retire(pool, now: now)
     collect()

@@ -21,6 +21,7 @@ extension SimulationWorld {
     if counts.open - counts.closing > pools[pool].configuration.bound {
       require(counts.idle == 0, "what a reload leaves no room for is not kept idle")
     }
+    if pools[pool].isPaused { require(counts.idle == 0, "a paused pool keeps nothing open that nobody has") }
     guard counts.waiting > 0 else { return }
     require(!pools[pool].isRetired, "nobody waits for a pool that is gone")
     checkDeadline(pool, counts)

@@ -15,7 +15,7 @@ import Testing
     #expect(counters.xactCount == 1)
     #expect(counters.bytesSent == 1_024)
     #expect(counters.queryTime == 70)
-    #expect(telemetry.gauges().serversIdle == 2)
+    #expect(telemetry.gauges(atNanoseconds: 0).serversIdle == 2)
   }
 
   @Test func everyCounterIsCopiedAndAddedUp() {
@@ -37,6 +37,7 @@ import Testing
     telemetry.ping.record(microseconds: 300)
     telemetry.query.record(microseconds: 4_000)
     telemetry.transaction.record(microseconds: 50_000)
+    telemetry.idleInTransaction.record(microseconds: 600_000)
     var sum = telemetry.counters()
     sum += telemetry.counters()
     #expect(sum.waitTime == 2)
@@ -44,6 +45,7 @@ import Testing
     #expect(sum.ping.sumMicroseconds == 600)
     #expect(sum.queryTime == 8_000)
     #expect(sum.xactTime == 100_000)
+    #expect(sum.idleInTransaction.sumMicroseconds == 1_200_000)
     #expect(sum.query.count == 2)
   }
 
@@ -56,7 +58,7 @@ import Testing
     telemetry.serversResetting.set(50_000)
     telemetry.serversClosing.set(600_000)
     telemetry.serversPinned.set(1)
-    #expect(telemetry.gauges().serversTotal == 654_321)
+    #expect(telemetry.gauges(atNanoseconds: 0).serversTotal == 654_321)
   }
 
   @Test func gaugesAddUpAndTheLongestWaitWins() {
@@ -106,6 +108,7 @@ import Testing
     ({ $0.loginCount.add() }, { $0.loginCount }),
     ({ $0.connects.add() }, { $0.connects }),
     ({ $0.connectFailures.add() }, { $0.connectFailures }),
+    ({ $0.overflowDials.add() }, { $0.overflowDials }),
     ({ $0.checkouts.add() }, { $0.checkouts }),
     ({ $0.checkins.add() }, { $0.checkins }),
     ({ $0.invalidations.add() }, { $0.invalidations }),

@@ -1,9 +1,9 @@
 import Locking
 
-/// Gathers the snapshots of all workers for one that waits for them.
-final class SnapshotCollection: Sendable {
+/// Gathers the replies of all workers for one that waits for them.
+final class ReplyCollection<Reply: Sendable>: Sendable {
   private struct State {
-    var snapshots: [WorkerSnapshot] = []
+    var replies: [Reply] = []
     var missing: Int
     var waiting: CheckedContinuation<Void, Never>?
   }
@@ -14,10 +14,10 @@ final class SnapshotCollection: Sendable {
     state = Mutex(State(missing: workers))
   }
 
-  /// A worker's snapshot; any thread, once for each worker.
-  func add(_ snapshot: WorkerSnapshot) {
+  /// A worker's reply; any thread, once for each worker.
+  func add(_ reply: Reply) {
     let waiting = state.withLock { state -> CheckedContinuation<Void, Never>? in
-      state.snapshots.append(snapshot)
+      state.replies.append(reply)
       state.missing -= 1
       return state.missing == 0 ? state.waiting : nil
     }
@@ -25,7 +25,7 @@ final class SnapshotCollection: Sendable {
   }
 
   /// All of them, once they are there.
-  func wait() async -> [WorkerSnapshot] {
+  func wait() async -> [Reply] {
     await withCheckedContinuation { continuation in
       let isComplete = state.withLock { state in
         if state.missing > 0 { state.waiting = continuation }
@@ -33,6 +33,6 @@ final class SnapshotCollection: Sendable {
       }
       if isComplete { continuation.resume() }
     }
-    return state.withLock { $0.snapshots }
+    return state.withLock { $0.replies }
   }
 }
