@@ -47,14 +47,14 @@ final class Daemon: Sendable {
   /// - Returns: the problems, one line each.
   @discardableResult
   func reload() -> [String] {
-    change { () throws(SettingsError) in try source.load() }
+    change("reloaded") { () throws(SettingsError) in try source.load() }
   }
 
   /// Changes one setting until the next reload; on any problem nothing changes.
   ///
   /// - Returns: the problems, one line each.
   func set(_ key: String, to value: String) -> [String] {
-    change { () throws(SettingsError) in try settings.setting(key, to: value) }
+    change("changed") { () throws(SettingsError) in try settings.setting(key, to: value) }
   }
 
   /// What a reload would change.
@@ -72,7 +72,7 @@ final class Daemon: Sendable {
     }
   }
 
-  private func change(_ make: () throws(SettingsError) -> Settings) -> [String] {
+  private func change(_ done: String, _ make: () throws(SettingsError) -> Settings) -> [String] {
     changing.withLock { _ in
       let new: Settings
       let configuration: ServingConfiguration
@@ -81,15 +81,19 @@ final class Daemon: Sendable {
         configuration = try ServingConfiguration(new, replacing: state.withLock { $0.configuration })
       } catch {
         let problems = Daemon.problems(error)
-        for problem in problems { logger.error("settings not changed: \(problem)") }
+        for problem in problems { logger.error("settings not \(done): \(problem)") }
         return problems
       }
-      apply(configuration)
+      let changes = apply(configuration)
+      logger.notice("settings \(done)", metadata: ["changes": "\(changes)"])
       return []
     }
   }
 
-  private func apply(_ configuration: ServingConfiguration) {
+  /// Hands valid settings down.
+  ///
+  /// - Returns: how many keys change.
+  private func apply(_ configuration: ServingConfiguration) -> Int {
     let new = configuration.settings
     for warning in new.warnings.map({ "\($0)" }) + configuration.warnings { logger.warning("\(warning)") }
     let changes = new.differences(from: settings)
@@ -102,7 +106,7 @@ final class Daemon: Sendable {
     for limit in dataPlane?.apply(configuration) ?? [] {
       logger.warning("takes effect at the next start: \(limit), as pools under a new limit may be on several workers")
     }
-    logger.notice("settings applied", metadata: ["changes": "\(changes.count)"])
+    return changes.count
   }
 
   private static func problems(_ error: any Error) -> [String] {
