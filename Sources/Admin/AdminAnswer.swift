@@ -53,7 +53,7 @@ public struct AdminRequest: Sendable, Equatable {
     let text = line.drop { $0.isWhitespace }
     let word = text.prefix { !$0.isWhitespace }
     wantsJSON = word.lowercased() == "json"
-    command = String(wantsJSON ? text.dropFirst(word.count) : text)
+    command = String(wantsJSON ? text.dropFirst(word.count).drop { $0.isWhitespace } : text)
   }
 
   /// A request for one command.

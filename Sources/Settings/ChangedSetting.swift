@@ -32,13 +32,14 @@ extension Settings {
     guard let dot = path.lastIndex(of: ".") else {
       let homes = Keys.names.filter { $0.keys.contains(path) && !$0.section.contains(".") }
       if homes.count == 1 { return KeyPath(section: homes[0].section, key: path) }
-      let known = Keys.names.flatMap(\.keys)
-      throw refusal(
-        KeyPath(section: "", key: path),
-        homes.isEmpty
-          ? "unknown key \(quoted(path, limit: 60))"
-          : "say which one: \(homes.map { "\($0.section).\(path)" }.joined(separator: ", "))",
-        suggestion: homes.isEmpty ? Suggestions.nearest(to: path, among: known) : nil)
+      let place = KeyPath(section: "", key: path)
+      if homes.isEmpty {
+        let foreign = Suggestions.foreignNames[path].map { "\($0.section).\($0.key)" }
+        throw refusal(
+          place, "unknown key \(quoted(path, limit: 60))",
+          suggestion: foreign ?? Suggestions.nearest(to: path, among: Keys.names.flatMap(\.keys)))
+      }
+      throw refusal(place, "say which one: \(homes.map { "\($0.section).\(path)" }.joined(separator: ", "))")
     }
     let section = String(path[..<dot])
     let key = String(path[path.index(after: dot)...])

@@ -110,10 +110,33 @@ extension Daemon {
   }
 
   private var settingRows: [SettingRow] {
-    settings.effective().map {
+    let settings = settings
+    let own = settings.effective().map {
       SettingRow(
         key: "\($0.section).\($0.key)", value: $0.value, defaultValue: $0.defaultValue, isChangeable: !$0.needsRestart)
     }
+    return own + Daemon.pgBouncerRows(settings)
+  }
+
+  /// What PgBouncer's exporters and dashboards look for in SHOW CONFIG. The rows cannot be SET: ours can.
+  private static func pgBouncerRows(_ settings: Settings) -> [SettingRow] {
+    let pool = settings.pool
+    let seconds = { (duration: Duration?) in String(duration?.components.seconds ?? 0) }
+    let rows = [
+      ("admin_users", settings.admin.users.joined(separator: ",")),
+      ("default_pool_size", String(pool.poolSize)),
+      ("max_client_conn", String(settings.server.maxClients)),
+      ("max_db_connections", "0"),
+      ("max_user_connections", "0"),
+      ("min_pool_size", String(pool.minSize)),
+      ("pool_mode", pool.mode.rawValue),
+      ("query_wait_timeout", seconds(pool.poolTimeout)),
+      ("reserve_pool_size", "0"),
+      ("server_lifetime", seconds(pool.poolRecycle)),
+      ("stats_period", seconds(StatsPeriods.length)),
+      ("stats_users", settings.admin.statsUsers.joined(separator: ",")),
+    ]
+    return rows.map { SettingRow(key: $0.0, value: $0.1, defaultValue: nil, isChangeable: false) }
   }
 
   // MARK: Databases

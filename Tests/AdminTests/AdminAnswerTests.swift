@@ -19,8 +19,8 @@ import Testing
   }
 
   @Test(arguments: [
-    ("SHOW POOLS", "SHOW POOLS", false), ("json SHOW POOLS", " SHOW POOLS", true),
-    ("  JSON\tshow state", "\tshow state", true),
+    ("SHOW POOLS", "SHOW POOLS", false), ("json SHOW POOLS", "SHOW POOLS", true),
+    ("  JSON\tshow state", "show state", true),
     ("jsonish", "jsonish", false), ("", "", false),
   ])
   func aLineIsACommandWithJSONAheadOfIt(line: String, command: String, wantsJSON: Bool) {
