@@ -28,12 +28,14 @@ public enum AdminAnswer: Sendable, Equatable {
   public var json: String {
     switch self {
     case .table(let table, _): return table.json
-    case .done(let tag): return "{\"command\": \(AdminTable.jsonString(tag))}\n"
+    case .done(let tag): return JSONText.object([("command", JSONText.string(tag))]) + "\n"
     case .empty: return "{}\n"
     case .failed(let error):
-      let hint = error.hint.map(AdminTable.jsonString) ?? "null"
-      return "\(AdminAnswer.jsonErrorPrefix){\"sqlstate\": \(AdminTable.jsonString(error.sqlState)), "
-        + "\"message\": \(AdminTable.jsonString(error.message)), \"hint\": \(hint)}}\n"
+      let fields = [
+        ("sqlstate", JSONText.string(error.sqlState)), ("message", JSONText.string(error.message)),
+        ("hint", JSONText.string(error.hint)),
+      ]
+      return AdminAnswer.jsonErrorPrefix + JSONText.object(fields) + "}\n"
     }
   }
 

@@ -12,6 +12,14 @@ public enum Metrics {
     2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
   ]
 
+  /// The buckets of ``HistogramScale`` that end with those bounds.
+  private static let lastBuckets = bucketBoundsMicroseconds.map(HistogramScale.bucket)
+  /// The value of each `le`.
+  private static let bucketLabels = bucketBoundsMicroseconds.map { MetricsWriter.seconds(microseconds: $0) } + ["+Inf"]
+
+  /// How many pools have labels of their own; the rest are one more together (``PoolLabels``).
+  public static let poolLimit = 500
+
   /// Everything there is to say about the daemon, in Prometheus' text format 0.0.4.
   ///
   /// Names, units and types follow prometheus.io/docs/practices/naming; `process_…` are the names that every client
@@ -19,7 +27,9 @@ public enum Metrics {
   public static func render(_ daemon: DaemonSnapshot, process: ProcessStatistics = .read()) -> String {
     var writer = MetricsWriter()
     writeDaemon(daemon, to: &writer)
-    let pools = daemon.sortedPools.map { (pool: $0, labels: [("database", $0.database), ("user", $0.user)]) }
+    let pools = PoolLabels.bounded(daemon.pools, atMost: poolLimit).map {
+      (pool: $0, labels: MetricsWriter.labels([("database", $0.database), ("user", $0.user)]))
+    }
     writeGauges(pools, to: &writer)
     writeCounters(pools, to: &writer)
     writeHistograms(pools, to: &writer)
@@ -27,15 +37,21 @@ public enum Metrics {
     return writer.text
   }
 
-  private typealias LabelledPool = (pool: PoolSnapshot, labels: [MetricsWriter.Label])
+  private typealias LabelledPool = (pool: PoolSnapshot, labels: String)
 
   private static func writeDaemon(_ daemon: DaemonSnapshot, to writer: inout MetricsWriter) {
     writer.family(
       "lifeguard_build_info", .gauge, "The daemon's version and event loop; always 1.",
-      [([("version", daemon.version), ("event_loop", daemon.eventLoop)], "1")])
+      [(MetricsWriter.labels([("version", daemon.version), ("event_loop", daemon.eventLoop)]), "1")])
+    writer.single(
+      "lifeguard_uptime_seconds", .gauge, "Since the daemon started.",
+      MetricsWriter.seconds(microseconds: UInt64(max(0, daemon.time.microseconds - daemon.startTime.microseconds))))
     writer.single("lifeguard_workers", .gauge, "Threads that serve clients.", String(daemon.workers))
     writer.single(
       "lifeguard_client_connections", .gauge, "Connected clients, logged in or not.", String(daemon.clientCount))
+    writer.single(
+      "lifeguard_login_client_connections", .gauge, "Connected clients that have not logged in yet.",
+      String(daemon.loginClientCount))
     writer.single(
       "lifeguard_max_client_connections", .gauge, "Clients that may be connected at once (max_clients).",
       String(daemon.maxClients))
@@ -49,7 +65,7 @@ public enum Metrics {
       writer.family(
         name, .gauge, help,
         pools.flatMap { pool, labels in
-          states.map { state, value in (labels + [("state", state)], String(value(pool.gauges))) }
+          states.map { state, value in ("\(labels),state=\"\(state)\"", String(value(pool.gauges))) }
         })
     }
     func gauge(_ name: String, _ help: String, _ value: (PoolSnapshot) -> String) {
@@ -73,6 +89,20 @@ public enum Metrics {
     }
     gauge("lifeguard_pool_overflow", "Server connections beyond pool_size.") { String($0.overflow) }
     gauge("lifeguard_pool_paused", "Whether PAUSE is in force for the pool.") { $0.isPaused ? "1" : "0" }
+    writer.family(
+      "lifeguard_pool_standing", .gauge,
+      "1 for what the last attempts to connect say: open, exhausted (no more connections to give), outage, rejected.",
+      pools.flatMap { pool, labels in
+        PoolStandingSnapshot.allCases.map {
+          ("\(labels),standing=\"\($0.rawValue)\"", pool.standing == $0 ? "1" : "0")
+        }
+      })
+    writer.family(
+      "lifeguard_pool_round_trip_seconds", .gauge,
+      "The latest round trip to the server, of a ping or of the first message on a new connection.",
+      pools.compactMap { pool, labels in
+        pool.latencyMicroseconds.map { (labels, MetricsWriter.seconds(microseconds: UInt64($0))) }
+      })
     gauge("lifeguard_pool_max_wait_seconds", "How long the first client in the queue has been waiting.") {
       MetricsWriter.seconds(microseconds: UInt64(max(0, $0.gauges.maxWaitMicroseconds)))
     }
@@ -108,7 +138,7 @@ public enum Metrics {
     writer.family(
       "lifeguard_pool_pings_total", .counter, "Pings of idle server connections by outcome.",
       pools.flatMap { pool, labels in
-        outcomes.map { outcome, value in (labels + [("outcome", outcome)], String(value(pool.counters))) }
+        outcomes.map { outcome, value in ("\(labels),outcome=\"\(outcome)\"", String(value(pool.counters))) }
       })
     counter("cancels", "Cancel requests passed on to the server.", \.cancels)
     counter(
@@ -123,14 +153,12 @@ public enum Metrics {
       writer.begin(family, .histogram, help)
       for (pool, labels) in pools {
         let histogram = value(pool.counters)
-        for bound in bucketBoundsMicroseconds {
-          writer.line(
-            "\(family)_bucket", labels + [("le", MetricsWriter.seconds(microseconds: bound))],
-            String(histogram.count(upToMicroseconds: bound)))
+        let totals = cumulated(histogram)
+        for (bound, total) in zip(bucketLabels, totals) {
+          writer.line("\(family)_bucket", "\(labels),le=\"\(bound)\"", String(total))
         }
-        writer.line("\(family)_bucket", labels + [("le", "+Inf")], String(histogram.count))
         writer.line("\(family)_sum", labels, MetricsWriter.seconds(microseconds: histogram.sumMicroseconds))
-        writer.line("\(family)_count", labels, String(histogram.count))
+        writer.line("\(family)_count", labels, String(totals[lastBuckets.count]))
       }
     }
     histogram("wait", "From a client's request to its server connection.", \.wait)
@@ -141,6 +169,17 @@ public enum Metrics {
     histogram(
       "idle_in_transaction", "From a ReadyForQuery inside a transaction block to the client's next request.",
       \.idleInTransaction)
+  }
+
+  /// How many durations there were up to each bound, and all of them at the end.
+  private static func cumulated(_ histogram: HistogramSnapshot) -> [UInt64] {
+    var totals: [UInt64] = []
+    var total: UInt64 = 0
+    for (bucket, count) in histogram.counts.enumerated() {
+      total &+= count
+      if totals.count < lastBuckets.count, bucket == lastBuckets[totals.count] { totals.append(total) }
+    }
+    return totals + [total]
   }
 
   private static func writeProcess(

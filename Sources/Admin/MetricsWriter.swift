@@ -14,7 +14,7 @@ struct MetricsWriter {
 
   /// A family of numbers: one sample for each set of labels. A family without samples is left out.
   mutating func family(
-    _ name: String, _ kind: Kind, _ help: String, _ samples: [(labels: [Label], value: String)]
+    _ name: String, _ kind: Kind, _ help: String, _ samples: [(labels: String, value: String)]
   ) {
     if samples.isEmpty { return }
     begin(name, kind, help)
@@ -23,7 +23,7 @@ struct MetricsWriter {
 
   /// A family with one number and no labels.
   mutating func single(_ name: String, _ kind: Kind, _ help: String, _ value: String) {
-    family(name, kind, help, [([], value)])
+    family(name, kind, help, [("", value)])
   }
 
   /// Begins a family whose samples follow by ``line(_:_:_:)``.
@@ -31,14 +31,22 @@ struct MetricsWriter {
     text += "# HELP \(name) \(Self.escaped(help, quotes: false))\n# TYPE \(name) \(kind.rawValue)\n"
   }
 
-  /// One sample.
-  mutating func line(_ name: String, _ labels: [Label], _ value: String) {
+  /// One sample. The labels are text already (``labels(_:)``): many samples have the same.
+  mutating func line(_ name: String, _ labels: String, _ value: String) {
     text += name
     if !labels.isEmpty {
-      let pairs = labels.map { "\($0.name)=\"\(Self.escaped($0.value, quotes: true))\"" }
-      text += "{" + pairs.joined(separator: ",") + "}"
+      text += "{"
+      text += labels
+      text += "}"
     }
-    text += " \(value)\n"
+    text += " "
+    text += value
+    text += "\n"
+  }
+
+  /// Labels as they stand between the braces.
+  static func labels(_ labels: [Label]) -> String {
+    labels.map { "\($0.name)=\"\(escaped($0.value, quotes: true))\"" }.joined(separator: ",")
   }
 
   /// Microseconds as seconds, exactly, without superfluous zeros.

@@ -19,10 +19,11 @@ public struct ProcessStatistics: Sendable, Equatable {
     let status = unsafe getrusage(RUSAGE_SELF.rawValue, &usage)
     precondition(status == 0, "getrusage(RUSAGE_SELF) cannot fail")
     let memory = readMemory()
+    let limit = descriptorLimit()
     return ProcessStatistics(
       cpuMicroseconds: microseconds(usage.ru_utime) + microseconds(usage.ru_stime),
       residentBytes: memory?.resident, virtualBytes: memory?.virtual,
-      openDescriptors: countDescriptors(), maxDescriptors: descriptorLimit())
+      openDescriptors: countDescriptors(limit: limit), maxDescriptors: limit)
   }
 
   private static func microseconds(_ time: timeval) -> UInt64 {
@@ -45,9 +46,10 @@ public struct ProcessStatistics: Sendable, Equatable {
     return (fields[0] * pageSize, fields[1] * pageSize)
   }
 
-  /// The entries of /proc/self/fd, without the one that the count itself opens.
-  private static func countDescriptors() -> UInt64? {
-    guard let directory = unsafe opendir("/proc/self/fd") else { return nil }
+  /// The entries of /proc/self/fd, without the one that the count itself opens. Where none is left for that, all that
+  /// the limit grants are open: this is the moment when somebody wants to know it.
+  private static func countDescriptors(limit: UInt64?) -> UInt64? {
+    guard let directory = unsafe opendir("/proc/self/fd") else { return errno == EMFILE ? limit : nil }
     defer { unsafe _ = closedir(directory) }
     var count: UInt64 = 0
     while let entry = unsafe readdir(directory) {

@@ -28,7 +28,7 @@ extension AdminTable {
     if rows.isEmpty { return "[]\n" }
     let objects = rows.map { row in
       let members = zip(columns, row).map { column, value in
-        "\(Self.jsonString(column.name)): \(Self.jsonValue(value, column.type))"
+        "\(JSONText.string(column.name)): \(Self.jsonValue(value, column.type))"
       }
       return "{" + members.joined(separator: ", ") + "}"
     }
@@ -40,26 +40,8 @@ extension AdminTable {
     return switch type {
     case .int4, .int8, .numeric: value
     case .bool: value == "t" ? "true" : "false"
-    case .text: jsonString(value)
+    case .text: JSONText.string(value)
     }
-  }
-
-  static func jsonString(_ text: String) -> String {
-    var result = "\""
-    for scalar in text.unicodeScalars {
-      switch scalar {
-      case "\"": result += "\\\""
-      case "\\": result += "\\\\"
-      case "\n": result += "\\n"
-      case "\r": result += "\\r"
-      case "\t": result += "\\t"
-      case _ where scalar.properties.generalCategory == .control:
-        let digits = String(scalar.value, radix: 16)
-        result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-      default: result.unicodeScalars.append(scalar)
-      }
-    }
-    return result + "\""
   }
 
   private static func printable(_ text: String) -> String {

@@ -26,7 +26,9 @@ final class Pool {
   private static let loginsKept = 1024
 
   /// The last failure to connect, for DETAIL.
-  var lastFailure: ConnectFailure?
+  var lastFailure: ConnectFailure? { didSet { published.update { $0.lastError = lastFailure?.text } } }
+  /// As other threads see it.
+  var publishedStanding = PoolStanding.open
   /// Clients that keep their connection because of what they have on it.
   var pinned = 0 { didSet { telemetry.serversPinned.set(pinned) } }
   /// Clients logged in.
@@ -55,6 +57,8 @@ final class Pool {
     if base !== settings {
       base = settings
       logins.removeAll()
+      let role = settings["in_hot_standby"].map { $0.text == "on" ? "standby" : "primary" }
+      published.update { $0.role = role }
     }
   }
 

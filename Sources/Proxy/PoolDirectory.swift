@@ -41,6 +41,11 @@ final class PublishedPool: Sendable {
     var settings: PoolSettings
     var isPaused = false
     var isServed = true
+    var standing = PoolStanding.open
+    /// The last failure to connect, without secrets.
+    var lastError: String?
+    /// As the server said when the latest connection was opened.
+    var role: String?
   }
 
   let name: PoolName
@@ -57,11 +62,27 @@ final class PublishedPool: Sendable {
 
   func snapshot(atNanoseconds now: Int64) -> (PoolSnapshot, isServed: Bool) {
     let facts = facts.withLock { $0 }
-    let snapshot = PoolSnapshot(
+    var snapshot = PoolSnapshot(
       database: name.database, user: name.user, mode: facts.settings.mode.rawValue, poolSize: facts.settings.poolSize,
       maxOverflow: facts.settings.maxOverflow, isPaused: facts.isPaused,
       gauges: telemetry.gauges(atNanoseconds: now), counters: telemetry.counters())
+    snapshot.standing = PoolStandingSnapshot(facts.standing)
+    snapshot.lastError = facts.lastError
+    snapshot.role = facts.role
+    let latency = telemetry.latencyMicroseconds.current
+    snapshot.latencyMicroseconds = latency > 0 ? latency : nil
     return (snapshot, facts.isServed)
+  }
+}
+
+extension PoolStandingSnapshot {
+  fileprivate init(_ standing: PoolStanding) {
+    switch standing {
+    case .open: self = .open
+    case .outage: self = .outage
+    case .rejected: self = .rejected
+    case .exhausted: self = .exhausted
+    }
   }
 }
 

@@ -20,6 +20,7 @@ final class Worker: EventLoopDelegate {
   static let requestsPerTurn = 64
   /// Pools beyond which one that has never had a connection is dropped with its last client.
   private static let poolsKept = 1000
+  private static let acceptFailureQuietNanoseconds: Int64 = 10_000_000_000
 
   let index: Int
   let loop: EventLoop
@@ -56,6 +57,8 @@ final class Worker: EventLoopDelegate {
   /// Idle clients stay while the worker drains.
   private var waitsForClients = false
   private var random = RandomBytes()
+  /// Until then no further failure to accept is logged.
+  private var acceptFailureQuietUntil = Int64.min
 
   /// 0 to 1,000, for jitter.
   func randomPermille() -> UInt32 { random.next() % 1001 }
@@ -261,7 +264,13 @@ final class Worker: EventLoopDelegate {
   /// Shows other threads what has changed in this turn.
   private func publish() {
     while let id = pools.nextChanged() {
-      if let pool = poolByID[id] { pool.telemetry.publish(pools.counts(id)) }
+      guard let pool = poolByID[id] else { continue }
+      let counts = pools.counts(id)
+      pool.telemetry.publish(counts)
+      if counts.standing != pool.publishedStanding {
+        pool.publishedStanding = counts.standing
+        pool.published.update { $0.standing = counts.standing }
+      }
     }
     telemetry.clients.set(clients.count)
     telemetry.loginClients.set(halfOpenCount + loggingInCount)
@@ -554,7 +563,10 @@ final class Worker: EventLoopDelegate {
   /// Random bytes of the kernel.
   func randomBytes(_ count: Int) -> [UInt8] { random.take(count) }
 
+  /// The loop tries again ten times a second for as long as there are no descriptors; the log gets less of it.
   func acceptFailed(_ error: Int32, on listener: Listener) {
+    guard loop.now >= acceptFailureQuietUntil else { return }
+    acceptFailureQuietUntil = loop.now + Worker.acceptFailureQuietNanoseconds
     environment.log(
       .acceptFailed(listener: listener.endpoint.description, error: unsafe String(cString: strerror(error))))
   }

@@ -31,6 +31,7 @@ extension Worker {
       servers[token] = server
       let tls = unsafe link.tlsHandle.map { unsafe TLSStream(borrowing: $0) }
       loop.adopt(link.descriptor, for: server, owned: false, tls: tls)
+      server.requestSince = loop.now
       server.sendSync(for: .handOver)
       setDeadline(server, pool.settings.connectTimeout)
     case .failure(let failure):
@@ -55,6 +56,7 @@ extension Worker {
     server.work = .none
     server.deadline = .max
     pool.telemetry.connects.add()
+    recordLatency(server)
     pool.lastFailure = nil
     pool.opened(with: server.settings)
     environment.log(
@@ -71,6 +73,15 @@ extension Worker {
     setDeadline(server, server.pool.settings.prePingTimeout)
   }
 
+  /// A Sync of the daemon's was answered. Returns the round trip in microseconds.
+  @discardableResult
+  private func recordLatency(_ server: Server) -> UInt64 {
+    let microseconds = max(0, loop.now - server.requestSince) / 1000
+    // 0 stands for none yet.
+    server.pool.telemetry.latencyMicroseconds.set(max(1, Int(microseconds)))
+    return UInt64(microseconds)
+  }
+
   /// A request of the daemon's got its ReadyForQuery.
   func ownWorkEnded(_ server: Server, error: ErrorFields?) {
     let isOver = server.replies.ledger.isEmpty
@@ -83,7 +94,7 @@ extension Worker {
       guard server.status == .idle, isOver else { return abandonServer(server, reason: .unfit) }
       server.work = .none
       server.deadline = .max
-      server.pool.telemetry.ping.record(microseconds: UInt64(max(0, loop.now - server.requestSince) / 1000))
+      server.pool.telemetry.ping.record(microseconds: recordLatency(server))
       server.pool.telemetry.pingsOK.add()
       pools.pinged(server.token, ok: true, now: time)
     case .settings(let wanted): settingsApplied(wanted, server, error)

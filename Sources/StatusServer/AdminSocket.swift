@@ -1,6 +1,7 @@
 public import Admin
 internal import NIOCore
 internal import NIOPosix
+internal import Synchronization
 
 /// The admin socket: a Unix socket, mode 0600, on which each line is a command (``AdminRequest``). A connection may send
 /// several; each is answered before the next is read, so `socat` and a shell will do as a client.
@@ -11,9 +12,13 @@ public final class AdminSocket: Sendable {
   private let group: MultiThreadedEventLoopGroup
   private let channel: any Channel
   private let file: AdminSocketFile
+  private let answers: PendingAnswers
 
-  private init(group: MultiThreadedEventLoopGroup, channel: any Channel, file: AdminSocketFile) {
+  private init(
+    group: MultiThreadedEventLoopGroup, channel: any Channel, file: AdminSocketFile, answers: PendingAnswers
+  ) {
     self.group = group
+    self.answers = answers
     self.channel = channel
     self.file = file
   }
@@ -25,11 +30,13 @@ public final class AdminSocket: Sendable {
     let file = try AdminSocketFile.open(path)
     let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     do {
+      let answers = PendingAnswers()
       let connections = ConnectionCount(limit: AdminConnection.maxConnections)
       let channel = try await ServerBootstrap(group: group)
         .serverChannelInitializer { channel in
           channel.eventLoop.makeCompletedFuture {
-            try channel.pipeline.syncOperations.addHandler(StatusAcceptPause(.seconds(1)))
+            try channel.pipeline.syncOperations.addHandler(
+              StatusAcceptGuard(pause: .seconds(1), reserve: DescriptorReserve(), makeRoom: { false }))
           }
         }
         .childChannelOption(.allowRemoteHalfClosure, value: true)
@@ -38,11 +45,11 @@ public final class AdminSocket: Sendable {
         .childChannelInitializer { channel in
           channel.eventLoop.makeCompletedFuture {
             try connections.add(channel)
-            try channel.pipeline.syncOperations.addHandler(AdminConnection(answer))
+            try channel.pipeline.syncOperations.addHandler(AdminConnection(answer, answers))
           }
         }
         .withBoundSocket(file.descriptor).get()
-      return AdminSocket(group: group, channel: channel, file: file)
+      return AdminSocket(group: group, channel: channel, file: file, answers: answers)
     } catch {
       file.remove()
       await StatusServer.shutDown(group)
@@ -57,6 +64,7 @@ public final class AdminSocket: Sendable {
   public func stop() async {
     file.remove()
     channel.close(promise: nil)
+    await answers.finish()
     await StatusServer.shutDown(group)
   }
 }
@@ -72,6 +80,28 @@ public struct AdminSocketError: Error, Sendable, Equatable, CustomStringConverti
   public var description: String { "cannot open the admin socket \(path): \(reason) (setting: [admin] socket)" }
 }
 
+/// Counts the open connections.
+private final class ConnectionCount: Sendable {
+  /// A connection beyond the limit. The bootstrap closes it.
+  struct LimitReached: Error {}
+
+  private let limit: Int
+  private let current = Atomic<Int>(0)
+
+  init(limit: Int) {
+    self.limit = limit
+  }
+
+  /// Counts a connection until it is closed.
+  func add(_ channel: any Channel) throws(LimitReached) {
+    guard current.add(1, ordering: .relaxed).newValue <= limit else {
+      current.subtract(1, ordering: .relaxed)
+      throw LimitReached()
+    }
+    channel.closeFuture.whenComplete { _ in self.current.subtract(1, ordering: .relaxed) }
+  }
+}
+
 /// One connection to the admin socket.
 private final class AdminConnection: ChannelInboundHandler {
   typealias InboundIn = ByteBuffer
@@ -83,13 +113,15 @@ private final class AdminConnection: ChannelInboundHandler {
   private static let longestLine = 64 * 1024
 
   private let answer: AdminSocket.Answer
+  private let answers: PendingAnswers
   private var input = ByteBuffer()
   private var inputEnded = false
   private var isAnswering = false
   private var peerUserID: UInt32?
 
-  init(_ answer: @escaping AdminSocket.Answer) {
+  init(_ answer: @escaping AdminSocket.Answer, _ answers: PendingAnswers) {
     self.answer = answer
+    self.answers = answers
   }
 
   func channelActive(context: ChannelHandlerContext) {
@@ -127,13 +159,14 @@ private final class AdminConnection: ChannelInboundHandler {
       }
       return
     }
-    guard let peerUserID else { return context.close(promise: nil) }
+    guard let peerUserID, answers.begin() else { return context.close(promise: nil) }
     let request = AdminRequest(line: line)
     isAnswering = true
     let connection = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-    Task { [answer] in
+    Task { [answer, answers] in
       let reply = await answer(request, peerUserID)
       connection.eventLoop.execute {
+        defer { answers.end() }
         let (connection, context) = connection.value
         connection.isAnswering = false
         guard context.channel.isActive else { return }

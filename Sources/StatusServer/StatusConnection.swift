@@ -31,36 +31,55 @@ final class StatusConnection: ChannelInboundHandler {
 
   private let source: any StatusSource
   private let limits: StatusLimits
+  private let connections: StatusConnections
+  private let answers: PendingAnswers
   private var context: ChannelHandlerContext?
   private var phase = Phase.readingHead
   private var deadline: Scheduled<Void>?
   /// Bytes since the last complete head.
   private var headBytes = 0
+  /// Bytes that have been thrown away.
+  private var discardedBytes = 0
   /// The current answer is the last one.
   private var closesAfterAnswer = false
   private var inputEnded = false
 
-  init(source: any StatusSource, limits: StatusLimits) {
+  init(
+    source: any StatusSource, limits: StatusLimits, connections: StatusConnections, answers: PendingAnswers
+  ) {
+    self.answers = answers
     self.source = source
     self.limits = limits
+    self.connections = connections
+  }
+
+  /// The peer has asked, and waits for the rest of its answer.
+  var isAnswering: Bool { phase == .answering }
+
+  /// Ends the connection, whatever it is doing.
+  func close() {
+    context?.close(promise: nil)
   }
 
   func handlerAdded(context: ChannelHandlerContext) {
     self.context = context
+    connections.add(self)
     enter(.readingHead, within: limits.headTimeout)
   }
 
   func handlerRemoved(context: ChannelHandlerContext) {
     deadline?.cancel()
+    connections.remove(self)
     self.context = nil
   }
 
   /// Says whether bytes that have come may be read as HTTP.
   func admits(byteCount: Int) -> Bool {
     switch phase {
-    case .lingering: return false
-    case .answering:
+    case .lingering, .answering:
       closesAfterAnswer = true
+      discardedBytes += byteCount
+      if discardedBytes > limits.maxDiscardedBytes { close() }
       return false
     case .idle: enter(.readingHead, within: limits.headTimeout)
     case .readingHead: break
@@ -88,9 +107,13 @@ final class StatusConnection: ChannelInboundHandler {
 
     let connection = NIOLoopBound(self, eventLoop: context.eventLoop)
     let withBody = head.method != .HEAD
-    Task { [source] in
+    guard answers.begin() else { return context.close(promise: nil) }
+    Task { [source, answers] in
       let answer = await route.answer(from: source)
-      connection.eventLoop.execute { connection.value.send(answer, withBody: withBody) }
+      connection.eventLoop.execute {
+        connection.value.send(answer, withBody: withBody)
+        answers.end()
+      }
     }
   }
 

@@ -1,6 +1,6 @@
 /// What the status server grants its peers, who need not prove who they are.
 public struct StatusLimits: Sendable {
-  /// Connections at a time; those beyond are closed at once. Balancers, Prometheus and a person need a handful.
+  /// Connections at a time; one beyond has an old one closed. Balancers, Prometheus and a person need a handful.
   public var maxConnections = 64
   /// The most bytes of a request's head.
   public var maxHeadBytes = 16 * 1_024
@@ -12,6 +12,8 @@ public struct StatusLimits: Sendable {
   public var answerTimeout: Duration = .seconds(10)
   /// How long a peer may take to close its side after its last answer.
   public var lingerTimeout: Duration = .seconds(2)
+  /// The most bytes that are received and thrown away behind a peer's last request.
+  public var maxDiscardedBytes = 1_024 * 1_024
   /// The pause before accepting goes on after accepting failed, for want of descriptors for example.
   public var acceptPause: Duration = .seconds(1)
 

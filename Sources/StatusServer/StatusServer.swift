@@ -2,26 +2,33 @@ internal import NIOCore
 internal import NIOHTTP1
 internal import NIOPosix
 public import Settings
-internal import Synchronization
 public import Telemetry
 
 /// Where the status server gets what it shows.
 public protocol StatusSource: Sendable {
   /// The daemon now. Clients and servers may be left out.
   func snapshot() async -> DaemonSnapshot
+  /// How a database is; nil where there is none of that name.
+  func health(of database: String) async -> HealthSnapshot?
   /// Whether the daemon is stopping. Asked often; must not wait for anything.
   var isDraining: Bool { get }
 }
 
-/// Serves `/livez`, `/readyz` and `/metrics` over HTTP/1.1 on one thread of its own.
+/// Serves the routes of ``StatusRoute`` over HTTP/1.1 on one thread of its own.
 ///
 /// Its peers are not authenticated, so whatever they do costs at most what ``StatusLimits`` grants.
 public final class StatusServer: Sendable {
+  /// How many descriptors below the hard limit the soft one has to stay, so that the server has a reserve of its own for
+  /// the time when there are none (``DescriptorReserve``).
+  public static let reservedDescriptors: UInt = 16
+
   private let group: MultiThreadedEventLoopGroup
   private let listeners: [StatusListener]
+  private let answers: PendingAnswers
 
-  private init(group: MultiThreadedEventLoopGroup, listeners: [StatusListener]) {
+  private init(group: MultiThreadedEventLoopGroup, listeners: [StatusListener], answers: PendingAnswers) {
     self.group = group
+    self.answers = answers
     self.listeners = listeners
   }
 
@@ -37,11 +44,13 @@ public final class StatusServer: Sendable {
   ) async throws(StatusServerError) -> StatusServer {
     let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     do {
-      let connections = ConnectionCount(limit: limits.maxConnections)
+      let eventLoop = group.next()
+      let answers = PendingAnswers()
+      let shared = NIOLoopBoundBox.makeBoxSendingValue(Shared(limits), eventLoop: eventLoop)
       let listeners = try await StatusListener.open(listen, reopenAfter: limits.acceptPause) {
-        bootstrap(on: group, source, limits, connections)
+        bootstrap(on: group, source, limits, shared, answers)
       }
-      return StatusServer(group: group, listeners: listeners)
+      return StatusServer(group: group, listeners: listeners, answers: answers)
     } catch {
       await shutDown(group)
       throw error
@@ -54,11 +63,22 @@ public final class StatusServer: Sendable {
   /// Stops listening and closes all connections. Must be called once, before the server is let go.
   public func stop() async {
     for listener in listeners { listener.close() }
+    await answers.finish()
     await Self.shutDown(group)
   }
 
   /// The sockets that are listened on, for tests.
   var listeningChannels: [any Channel] { listeners.map(\.currentChannel) }
+
+  /// What the listeners and connections of one server have in common.
+  private struct Shared {
+    let connections: StatusConnections
+    let reserve = DescriptorReserve()
+
+    init(_ limits: StatusLimits) {
+      connections = StatusConnections(limit: limits.maxConnections)
+    }
+  }
 
   static func shutDown(_ group: MultiThreadedEventLoopGroup) async {
     do {
@@ -70,14 +90,19 @@ public final class StatusServer: Sendable {
 
   private static func bootstrap(
     on group: MultiThreadedEventLoopGroup, _ source: any StatusSource, _ limits: StatusLimits,
-    _ connections: ConnectionCount
+    _ shared: NIOLoopBoundBox<Shared>, _ answers: PendingAnswers
   ) -> ServerBootstrap {
     ServerBootstrap(group: group)
       .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
       .serverChannelOption(.backlog, value: 128)
+      // Out of descriptors, accept(2) fails also when nobody waits: it is asked once for each client.
+      .serverChannelOption(.maxMessagesPerRead, value: 1)
       .serverChannelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
-          try channel.pipeline.syncOperations.addHandler(StatusAcceptPause(limits.acceptPause))
+          try channel.pipeline.syncOperations.addHandler(
+            StatusAcceptGuard(
+              pause: limits.acceptPause, reserve: shared.value.reserve,
+              makeRoom: { shared.value.connections.closeOldest() }))
         }
       }
       .childChannelOption(.allowRemoteHalfClosure, value: true)
@@ -85,8 +110,8 @@ public final class StatusServer: Sendable {
       .childChannelOption(.maxMessagesPerRead, value: 1)
       .childChannelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
-          try connections.add(channel)
-          let connection = StatusConnection(source: source, limits: limits)
+          let connection = StatusConnection(
+            source: source, limits: limits, connections: shared.value.connections, answers: answers)
           try channel.pipeline.syncOperations.addHandlers([
             StatusByteGate(connection),
             HTTPResponseEncoder(),
@@ -95,27 +120,5 @@ public final class StatusServer: Sendable {
           ])
         }
       }
-  }
-}
-
-/// Counts the open connections.
-final class ConnectionCount: Sendable {
-  /// A connection beyond the limit. The bootstrap closes it.
-  struct LimitReached: Error {}
-
-  private let limit: Int
-  private let current = Atomic<Int>(0)
-
-  init(limit: Int) {
-    self.limit = limit
-  }
-
-  /// Counts a connection until it is closed.
-  func add(_ channel: any Channel) throws(LimitReached) {
-    guard current.add(1, ordering: .relaxed).newValue <= limit else {
-      current.subtract(1, ordering: .relaxed)
-      throw LimitReached()
-    }
-    channel.closeFuture.whenComplete { _ in self.current.subtract(1, ordering: .relaxed) }
   }
 }

@@ -94,6 +94,8 @@ public final class PoolTelemetry: Sendable {
   public let serversPinned = Gauge()
   /// Since when the first in the queue has been waiting, in nanoseconds of CLOCK_MONOTONIC; 0 when nobody waits.
   public let oldestWaitSinceNanoseconds = Gauge()
+  /// The latest round trip of the daemon's own to the server, in microseconds; 0 before the first.
+  public let latencyMicroseconds = Gauge()
 
   /// Starts with zeros.
   public init() {}

@@ -3,7 +3,6 @@ import Locking
 import Logging
 import Proxy
 import Settings
-import StatusServer
 import Telemetry
 
 /// The control plane: what the console, HTTP and signals reach. It collects snapshots from the data plane and hands
@@ -34,6 +33,9 @@ final class Daemon: Sendable {
   func started(_ dataPlane: DataPlane) { state.withLock { $0.dataPlane = dataPlane } }
 
   var settings: Settings { state.withLock { $0.settings } }
+
+  /// The daemon is stopping.
+  var isDraining: Bool { state.withLock { $0.isDraining } }
 
   var stats: StatsPeriods { state.withLock { $0.stats } }
 
@@ -192,9 +194,4 @@ final class Daemon: Sendable {
         maxConnections: users[name]?.maxConnections ?? 0)
     }
   }
-}
-
-extension Daemon: StatusSource {
-  func snapshot() async -> DaemonSnapshot { await snapshot(.pools) }
-  var isDraining: Bool { state.withLock { $0.isDraining } }
 }

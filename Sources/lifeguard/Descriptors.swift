@@ -1,18 +1,19 @@
 import Glibc
 import Logging
 import Settings
+import StatusServer
 
 /// The limit of open descriptors: each client takes one, and so does each server connection.
 enum Descriptors {
   /// Listeners, event loops, mailboxes, HTTP, the log, what libpq has open while it connects.
   private static let overhead = 100
 
-  /// Raises the soft limit to the hard one. Returns the limit.
+  /// Raises the soft limit almost to the hard one: what is between them is the status server's reserve. Returns the limit.
   static func raiseLimit() -> Int {
     var limit = rlimit()
     guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 1024 }
-    if limit.rlim_cur < limit.rlim_max {
-      limit.rlim_cur = limit.rlim_max
+    if limit.rlim_max > StatusServer.reservedDescriptors {
+      limit.rlim_cur = limit.rlim_max - StatusServer.reservedDescriptors
       unsafe _ = setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
     }
     return limit.rlim_cur > UInt(Int32.max) ? Int(Int32.max) : Int(limit.rlim_cur)

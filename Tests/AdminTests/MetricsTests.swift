@@ -63,6 +63,49 @@ import Testing
     #expect(size?.samples.contains { $0.labels["database"] == "a\"b\\c\nd" } == true)
   }
 
+  @Test func poolsBeyondTheLimitAreOneTogetherAndThoseThatConnectedComeFirst() throws {
+    var daemon = exampleDaemon()
+    daemon.pools = (0..<1_000).map { number in
+      var pool = PoolSnapshot(database: "app", user: "user\(number)", mode: "session", poolSize: 2, maxOverflow: 0)
+      pool.counters.timeouts = 1
+      if number >= 700 { pool.counters.connects = 1 }
+      return pool
+    }
+    let families = try Exposition(parsing: Metrics.render(daemon)).families
+    let timeouts = families.first { $0.name == "lifeguard_pool_timeouts_total" }?.samples ?? []
+    #expect(timeouts.count == Metrics.poolLimit + 1)
+    let users = Set(timeouts.map { $0.labels["user"] })
+    for number in 700..<1_000 { #expect(users.contains("user\(number)")) }
+    let other = timeouts.filter { $0.labels["user"] == "_other" }
+    #expect(other.map(\.value) == [500])
+    #expect(other.first?.labels["database"] == "_other")
+  }
+
+  @Test(arguments: [("_other", "_other"), ("app", String(repeating: "x", count: 129))])
+  func aNameThatWouldMakeASampleTwiceOrTooLongGetsNoLabelsOfItsOwn(database: String, user: String) throws {
+    var daemon = exampleDaemon()
+    daemon.pools.append(
+      PoolSnapshot(database: database, user: user, mode: "session", poolSize: 3, maxOverflow: 0))
+    let families = try Exposition(parsing: Metrics.render(daemon)).families
+    let sizes = families.first { $0.name == "lifeguard_pool_size" }?.samples ?? []
+    #expect(sizes.map { $0.labels["user"] } == ["alice", "zoe", "_other"])
+    #expect(sizes.last?.value == 3)
+  }
+
+  @Test func theStandingOfAPoolIsOneAmongItsStates() throws {
+    var daemon = exampleDaemon()
+    daemon.pools[0].standing = .outage
+    daemon.pools[0].latencyMicroseconds = 1_500
+    let families = try Exposition(parsing: Metrics.render(daemon)).families
+    let standing = families.first { $0.name == "lifeguard_pool_standing" }?.samples ?? []
+    let zoe = standing.filter { $0.labels["user"] == "zoe" }
+    #expect(zoe.filter { $0.value == 1 }.map { $0.labels["standing"] } == ["outage"])
+    #expect(zoe.count == 4)
+    // alice's has never answered: no sample is better than a zero.
+    let latency = families.first { $0.name == "lifeguard_pool_round_trip_seconds" }?.samples ?? []
+    #expect(latency.map(\.value) == [0.0015])
+  }
+
   @Test func aDaemonWithoutPoolsHasNoEmptyFamilies() throws {
     var daemon = exampleDaemon()
     daemon.pools = []

@@ -66,13 +66,13 @@ def lifeguard(postgres: PostgreSQL, request: pytest.FixtureRequest) -> Iterator[
     """Starts daemons: `lifeguard(pool={"pool_size": 2})`, sections as keyword arguments.
 
     Without other databases it serves `app` and `other` of the run's PostgreSQL; without pool settings a pool is
-    pool_size 5, max_overflow 10. At the end of the test every daemon must stop when it is told to, with exit code 0.
+    pool_size 5, max_overflow 10. `descriptors` is the limit of its open files. At the end of the test every daemon must stop when it is told to, with exit code 0.
     """
     started: list[Lifeguard] = []
     folders: list[Path] = []
 
     def start(*, upstream: PostgreSQL | None = None, environment: dict[str, str] | None = None, wait: bool = True,
-              **sections: dict) -> Lifeguard:
+              descriptors: int | None = None, **sections: dict) -> Lifeguard:
         server = upstream or postgres
         databases = {name: keys for name, keys in sections.items() if name.startswith("databases.")}
         if not databases:
@@ -81,7 +81,8 @@ def lifeguard(postgres: PostgreSQL, request: pytest.FixtureRequest) -> Iterator[
         pool = {"pool_size": 5, "max_overflow": 10} | sections.pop("pool", {})
         folder = Path(tempfile.mkdtemp(prefix="lifeguard-", dir="/tmp"))
         folders.append(folder)
-        daemon = Lifeguard(folder, {"pool": pool, **databases, **sections}, environment=environment, wait=wait)
+        daemon = Lifeguard(folder, {"pool": pool, **databases, **sections}, environment=environment, wait=wait,
+                           descriptors=descriptors)
         started.append(daemon)
         return daemon
 

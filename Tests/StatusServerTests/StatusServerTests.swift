@@ -71,6 +71,40 @@ import Testing
     }
   }
 
+  @Test(arguments: [
+    ("/health/app%2F%C3%A4", 200, "\"status\": \"healthy\""),
+    ("/health/app%2f%c3%a4?x", 200, "\"status\": \"healthy\""),
+    ("/health/new", 200, "\"reason\": \"nothing tried\""),
+    ("/health/down", 503, "\"reason\": \"the server cannot be reached\""),
+    ("/health/nobody", 404, "no such database"),
+    ("/health/", 404, "no such database"),
+    ("/health/%zz", 404, "not found"),
+    ("/health/a%2", 404, "not found"),
+    ("/health/%ff", 404, "not found"),
+  ])
+  func healthAnswersByStatusForThePercentEncodedName(path: String, status: Int, body: String) async throws {
+    try await withServer { server in
+      let answer = try await ask(server, get(path))
+      #expect(answer.hasPrefix("HTTP/1.1 \(status) "))
+      #expect(answer.contains(body))
+    }
+  }
+
+  @Test func thePageMayLoadNothingFromElsewhereAndAsksForItsStatus() async throws {
+    try await withServer { server in
+      let page = try await ask(server, get("/"))
+      #expect(page.contains("\r\nContent-Type: text/html; charset=utf-8\r\n"))
+      #expect(page.contains("\r\nContent-Security-Policy: default-src 'none'; "))
+      for forbidden in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "src=", "https://"] {
+        #expect(!page.contains(forbidden), "the page has \(forbidden)")
+      }
+      #expect(page.contains("<noscript>"))
+      let status = try await ask(server, get("/api/status"))
+      #expect(status.contains("\r\nContent-Type: application/json\r\n"))
+      #expect(status.contains("\"max_clients\": 123"))
+    }
+  }
+
   // What peers may do.
 
   @Test func aConnectionServesOneRequestAfterAnother() async throws {
@@ -109,6 +143,17 @@ import Testing
     }
   }
 
+  @Test func aHeadThatNeverEndsIsNotReadForLong() async throws {
+    try await withServer(limits: { $0.lingerTimeout = .seconds(60) }) { server in
+      let client = try await RawClient.connect(port: server.port!)
+      defer { client.close() }
+      await #expect(throws: RawClient.Failed.self) {
+        try await client.send("GET /livez HTTP/1.1\r\nX: ")
+        while true { try await client.send(String(repeating: "x", count: 65_536)) }
+      }
+    }
+  }
+
   @Test(arguments: ["", "GET /livez HT"])
   func aHeadThatTakesTooLongEndsTheConnection(begin: String) async throws {
     try await withServer(limits: { $0.headTimeout = .milliseconds(50) }) { server in
@@ -133,21 +178,41 @@ import Testing
     }
   }
 
-  @Test func connectionsBeyondTheLimitAreClosedAndGoneOnesMakeRoom() async throws {
+  @Test func aConnectionBeyondTheLimitIsServedAndTheOldestThatSaysNothingIsClosed() async throws {
     try await withServer(limits: { $0.maxConnections = 2 }) { server in
-      let first = try await RawClient.connect(port: server.port!)
-      let second = try await RawClient.connect(port: server.port!)
-      defer { second.close() }
-      for client in [first, second] {
-        try await client.send(get("/livez", connection: "keep-alive"))
-        _ = try await client.receive(until: "\r\n\r\nok\n")
-      }
-      let third = try await RawClient.connect(port: server.port!)
-      #expect(try await third.receiveAll() == "")
-      third.close()
+      let idle = try await RawClient.connect(port: server.port!)
+      defer { idle.close() }
+      try await idle.send(get("/livez", connection: "keep-alive"))
+      _ = try await idle.receive(until: "\r\n\r\nok\n")
+      let silent = try await RawClient.connect(port: server.port!)
+      defer { silent.close() }
+      try await silent.send("GET /liv")
 
-      first.close()
-      #expect(try await isServedSoon(server))
+      let third = try await ask(server, get("/livez"))
+      #expect(third.hasSuffix("ok\n"))
+      // The oldest made room for the third.
+      #expect(try await idle.receiveAll() == "")
+      // The second is still there: nobody else came meanwhile.
+      try await silent.send("ez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+      #expect(try await silent.receiveAll().hasSuffix("ok\n"))
+    }
+  }
+
+  @Test func requestsThatAreBeingAnsweredMakeRoomLast() async throws {
+    let source = FixedSource(answers: false)
+    try await withServer(source, limits: { $0.maxConnections = 2 }) { server in
+      let asking = try await RawClient.connect(port: server.port!)
+      defer { asking.close() }
+      try await asking.send(get("/metrics"))
+      while source.requests.load(ordering: .relaxed) == 0 { await Task.yield() }
+      let silent = try await RawClient.connect(port: server.port!)
+      defer { silent.close() }
+      try await silent.send("GET /liv")
+      let third = try await ask(server, get("/livez"))
+      #expect(third.hasSuffix("ok\n"))
+      #expect(try await silent.receiveAll() == "")
+      source.release()
+      #expect(try await asking.receiveAll().hasPrefix("HTTP/1.1 200 "))
     }
   }
 
@@ -196,11 +261,11 @@ import Testing
     }
   }
 
-  @Test func withoutDescriptorsAcceptingPausesAndGoesOn() async throws {
+  @Test func withoutMemoryAcceptingPausesAndGoesOn() async throws {
     try await withServer(limits: { $0.acceptPause = .milliseconds(20) }) { server in
       let channel = server.listeningChannels[0]
       let autoReadAfterError = try await channel.eventLoop.submit {
-        channel.pipeline.fireErrorCaught(IOError(errnoCode: EMFILE, reason: "accept"))
+        channel.pipeline.fireErrorCaught(IOError(errnoCode: ENOMEM, reason: "accept"))
         return try channel.syncOptions!.getOption(.autoRead)
       }.get()
       #expect(!autoReadAfterError)
@@ -262,6 +327,8 @@ import Testing
 /// A daemon that never changes but for draining.
 private final class FixedSource: StatusSource {
   let draining = Atomic<Bool>(false)
+  /// How often the snapshot was asked for.
+  let requests = Atomic<Int>(0)
   private let gate: AsyncStream<Never>
   private let opener: AsyncStream<Never>.Continuation
 
@@ -274,10 +341,20 @@ private final class FixedSource: StatusSource {
   var isDraining: Bool { draining.load(ordering: .relaxed) }
 
   func snapshot() async -> DaemonSnapshot {
+    requests.add(1, ordering: .relaxed)
     for await _ in gate {}
     return DaemonSnapshot(
       version: "0.1.0", startTime: UnixTime(microseconds: 0), time: UnixTime(microseconds: 1), workers: 1,
       eventLoop: "epoll", maxClients: 123)
+  }
+
+  func health(of database: String) async -> HealthSnapshot? {
+    switch database {
+    case "app/ä": HealthSnapshot(database: database, status: .healthy)
+    case "new": HealthSnapshot(database: database, status: .unknown, reason: "nothing tried")
+    case "down": HealthSnapshot(database: database, status: .unhealthy, reason: "the server cannot be reached")
+    default: nil
+    }
   }
 
   func release() {

@@ -5,7 +5,7 @@
 #
 # build, run, test: by apt-get, as root or through sudo. No service is started by that: a PostgreSQL that comes new onto
 #   the machine gets no default cluster (postgresql-common reads createcluster.d; the file is there only meanwhile).
-# test: pgjdbc is only unpacked, below .run/deps.
+# test: pgjdbc and Prometheus' promtool are only unpacked, below .run/deps.
 # bench: so is PgBouncer, with the libraries that the machine does not have.
 set -euo pipefail
 
@@ -119,7 +119,12 @@ without_cluster=
 case " ${missing[*]-} " in *' postgresql '*) without_cluster=without_default_cluster ;; esac
 $without_cluster install_missing
 
-case " $* " in *' test '*) unpack libpostgresql-jdbc-java "pgjdbc, a client to test with" ;; esac
+case " $* " in
+  *' test '*)
+    unpack libpostgresql-jdbc-java "pgjdbc, a client to test with"
+    unpack prometheus "promtool, which checks metrics and alert rules"
+    ;;
+esac
 case " $* " in
   *' bench '*)
     unpack pgbouncer "what Lifeguard is compared with"

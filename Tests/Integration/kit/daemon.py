@@ -47,7 +47,7 @@ class Lifeguard:
     """A running daemon with its settings, log and admin socket in a folder of its own."""
 
     def __init__(self, folder: Path, sections: dict[str, dict[str, Any]], *, environment: dict[str, str] | None = None,
-                 wait: bool = True, binary: Path = BINARY) -> None:
+                 wait: bool = True, binary: Path = BINARY, descriptors: int | None = None) -> None:
         self.folder = folder
         self.port = free_port()
         self.http_port = free_port()
@@ -60,9 +60,10 @@ class Lifeguard:
             "http": {"listen": f"127.0.0.1:{self.http_port}"},
         }
         self.write_settings(sections)
+        limit = [] if descriptors is None else ["prlimit", f"--nofile={descriptors}:{descriptors}", "--"]
         with self.log_file.open("ab") as log:
             self.process = spawn(
-                [binary, "serve", "--config", self.config], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [*limit, binary, "serve", "--config", self.config], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, env={**os.environ, "SWIFT_BACKTRACE": "color=no", **(environment or {})})
         # What the test itself expects of the end; a test that kills the daemon sets this to None.
         self.expected_exit: int | None = 0
@@ -120,7 +121,8 @@ class Lifeguard:
         settings = self.config.read_text()
         if self.process.poll() is not None or not re.search("^(file|password|upstream = .*password)", settings, re.M):
             return
-        shown = self.http("/metrics")[1] + self.http("/readyz")[1]
+        pages = ("/metrics", "/readyz", "/api/status", *(f"/health/{name}" for name in ("app", "other", "guarded")))
+        shown = "".join(self.http(page)[1] for page in pages)
         if self.console or 'method = "trust"' in settings:
             shown += "".join(str(self.admin(f"SHOW {what}")) for what in ("CONFIG", "DATABASES", "SERVERS", "POOLS"))
         found = [secret for secret in secrets.ALL if secret in shown]
