@@ -39,6 +39,8 @@ public final class AdminSocket: Sendable {
               StatusAcceptGuard(pause: .seconds(1), reserve: DescriptorReserve(), makeRoom: { false }))
           }
         }
+        // Out of descriptors, accept(2) fails also when nobody waits: it is asked once for each client.
+        .serverChannelOption(.maxMessagesPerRead, value: 1)
         .childChannelOption(.allowRemoteHalfClosure, value: true)
         .childChannelOption(.autoRead, value: false)
         .childChannelOption(.maxMessagesPerRead, value: 1)

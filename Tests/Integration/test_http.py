@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from kit.admin import command
 from kit.daemon import WORKERS, Lifeguard
 from kit.postgres import PostgreSQL, server_binaries
 from kit.processes import cpu_seconds, spawn
@@ -61,6 +62,10 @@ def transactions(daemon: Lifeguard) -> float:
 
 def open_descriptors(daemon: Lifeguard) -> int:
     return len(os.listdir(f"/proc/{daemon.pid}/fd"))
+
+
+def says_that_all_are_used(metrics: dict[str, float]) -> bool:
+    return metrics["process_open_fds"] >= metrics["process_max_fds"] - 1
 
 
 def is_alive(daemon: Lifeguard) -> bool:
@@ -118,8 +123,8 @@ def test_out_of_descriptors_livez_answers_and_nobody_is_hurt(lifeguard):
     with pgbench(daemon), out_of_descriptors(daemon):
         for _ in range(20):
             assert is_alive(daemon)
-        metrics = daemon.metrics()
-        assert metrics["process_open_fds"] >= metrics["process_max_fds"] - 1
+        wait_until(lambda: says_that_all_are_used(daemon.metrics()), "the metrics show it")
+        assert command(daemon, "SHOW VERSION"), "an administrator gets in as well"
         # What was accepted for these answers has not been left to the clients.
         assert open_descriptors(daemon) <= FEW - 14
     wait_until(lambda: daemon.psql("select 1").stdout == "1\n", "clients are let in again")
@@ -150,6 +155,16 @@ def test_2000_half_open_requests_and_an_endless_header_keep_nobody_out(lifeguard
         assert not endless.is_alive() and endless.sent < 64 << 20
         wait_until(lambda: is_alive(daemon), "/livez answers afterwards", deadline=20)
     assert is_alive(daemon)
+
+
+def test_half_open_requests_are_not_waited_for(daemon: Lifeguard):
+    half_open = connected(daemon.http_port, HALF_OPEN, b"GET /livez HTTP/1.1\r\nHost: x\r\nX-")
+    try:
+        # Long before the ten seconds that each of them has for its head.
+        wait_until(lambda: is_alive(daemon), "/livez answers while they are there", deadline=5)
+    finally:
+        for client in half_open:
+            client.close()
 
 
 def test_health_follows_the_upstream(lifeguard, own_postgres: PostgreSQL):
