@@ -47,6 +47,7 @@ let package = Package(
     .target(name: "Pooling", dependencies: ["PostgresWire", collections], swiftSettings: strict),
     .target(name: "Settings", dependencies: ["CTOML"], swiftSettings: strict),
     .target(name: "Telemetry", swiftSettings: strict),
+    .target(name: "Logs", dependencies: ["Settings", "Telemetry", "Locking"], swiftSettings: strict),
 
     // The kernel, libpq, and what joins them.
     .target(name: "Reactor", dependencies: ["Locking", "CLinux", "COpenSSL"], swiftSettings: hot),
@@ -74,7 +75,7 @@ let package = Package(
       name: "lifeguard",
       dependencies: [
         "PostgresWire", "Pooling", "Settings", "Telemetry", "Reactor", "Upstream", "Proxy", "Admin", "StatusServer",
-        "Locking", "CSystemd", "CLinux",
+        "Logs", "Locking", "CSystemd", "CLinux",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ],
@@ -86,6 +87,7 @@ let package = Package(
     .testTarget(name: "PoolingTests", dependencies: ["Pooling", "PostgresWire"], swiftSettings: strict),
     .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: strict),
     .testTarget(name: "TelemetryTests", dependencies: ["Telemetry"], swiftSettings: strict),
+    .testTarget(name: "LogsTests", dependencies: ["Logs", "Settings", "Telemetry"], swiftSettings: strict),
     .testTarget(name: "ReactorTests", dependencies: ["Reactor", "CLinux", "COpenSSL"], swiftSettings: strict),
     .testTarget(name: "UpstreamTests", dependencies: ["Upstream", "Reactor"], swiftSettings: strict),
     .testTarget(name: "ProxyTests", dependencies: ["Proxy", "Settings"], swiftSettings: strict),

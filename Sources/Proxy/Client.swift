@@ -32,6 +32,8 @@ final class Client: Connection {
   static let inboxLimit = 2 * RequestScanner.examinedLimit
 
   let worker: Worker
+  /// Its number, for as long as the daemon lives: in the log, in SHOW CLIENTS and in the DETAIL of errors.
+  let id: Int64
   let token: ClientToken
   let peer: PeerAddress
   let connectedAt: Int64
@@ -97,8 +99,9 @@ final class Client: Connection {
   /// On the admin console.
   var console = ConsoleSession()
 
-  init(worker: Worker, token: ClientToken, peer: PeerAddress, connectedAt: Int64) {
+  init(worker: Worker, id: Int64, token: ClientToken, peer: PeerAddress, connectedAt: Int64) {
     self.worker = worker
+    self.id = id
     self.token = token
     self.peer = peer
     self.connectedAt = connectedAt
@@ -111,9 +114,6 @@ final class Client: Connection {
         slot: Int(token.index), worker: worker.index, node: worker.environment.node),
       secret: cancelSecret)
   }
-
-  /// Its number in SHOW CLIENTS.
-  var number: Int64 { Int64(cancelKey.processID) }
 
   /// The value of `application_name` that the client has set, for SHOW CLIENTS.
   var applicationName: String {
@@ -269,7 +269,7 @@ final class Client: Connection {
       return true
     case .answerSync:
       send {
-        if !requests.hasUnreportedLoss, let heldError { $0.errorResponse(heldError.fields(severity: .error)) }
+        if !requests.hasUnreportedLoss, let heldError { $0.errorResponse(heldError.fields(to: self)) }
         $0.readyForQuery(requests.detachedStatus)
       }
       if !requests.hasUnreportedLoss { heldError = nil }
@@ -294,7 +294,7 @@ final class Client: Connection {
   private func refuse(_ refusal: Refusal, _ bytes: Span<UInt8>, _ cursor: inout Int) {
     let isOver = requests.refuse(bytes, &cursor)
     send {
-      $0.errorResponse(refusal.fields(severity: .error))
+      $0.errorResponse(refusal.fields(to: self))
       if isOver { $0.readyForQuery(requests.detachedStatus) }
     }
   }
@@ -313,7 +313,7 @@ final class Client: Connection {
       case .closed: writer.closeComplete()
       case .refused(let isFirst):
         let refusal = isFirst ? heldError : nil
-        writer.errorResponse((refusal ?? .blockLost(pool)).fields(severity: .error))
+        writer.errorResponse((refusal ?? .blockLost(pool)).fields(to: self))
       }
       if isOver { writer.readyForQuery(requests.detachedStatus) }
     }
@@ -337,9 +337,21 @@ final class Client: Connection {
     worker.loop.send(writer.bytes.span, to: socket)
   }
 
-  /// Sends a last error and closes the connection.
+  /// Sends a last error of the daemon's own, which names the connection, and closes the connection.
   func close(with fields: ErrorFields) {
+    if pool == nil && phase != .console { logRefused(fields) }
+    close(withExactly: fields.naming(client: id))
+  }
+
+  /// Sends a last error as it is, such as the server's own, and closes the connection.
+  func close(withExactly fields: ErrorFields) {
     send { $0.errorResponse(fields) }
     worker.closeClient(self, reason: fields.message.text)
+  }
+
+  /// A client that never got as far as a pool is not heard of in the log otherwise.
+  private func logRefused(_ fields: ErrorFields) {
+    worker.environment.log(
+      .clientRefused(client: id, database: database, user: user, peer: peer, reason: fields.message.text))
   }
 }

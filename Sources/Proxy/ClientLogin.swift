@@ -132,8 +132,9 @@ extension Client {
 
   private func refuse(_ refusal: LoginRefusal) -> Bool {
     worker.environment.log(
-      .loginRefused(database: database, user: user, peer: peer, reason: refusal.logDetail))
-    return fail(refusal.sqlState, refusal.message)
+      .loginRefused(client: id, database: database, user: user, peer: peer, reason: refusal.logDetail))
+    close(withExactly: ErrorFields(.fatal, refusal.sqlState, WireText(refusal.message)).naming(client: id))
+    return false
   }
 
   /// The client is who it says it is, or nobody asks. Its pool decides where it goes on.
@@ -201,8 +202,8 @@ extension Client {
   func applyStartup() {
     guard let pool, let server, let base = pool.base else { preconditionFailure("a login without a connection") }
     if let fact = startup.first(where: { SessionSettings.facts.contains($0.name.lowercased()) }) {
-      return startupApplied(
-        server, ErrorFields(.error, .cantChangeRuntimeParameter, "parameter \"\(fact.name)\" cannot be changed"))
+      let error = ErrorFields(.error, .cantChangeRuntimeParameter, "parameter \"\(fact.name)\" cannot be changed")
+      return startupApplied(server, error.naming(client: id))
     }
     let wanted = worker.settingsTable.settings(base, startingWith: startup)
     let difference = server.settings.differences(to: wanted)
@@ -221,7 +222,7 @@ extension Client {
     let settings = server.settings
     worker.giveBack(server, self)
     if let error {
-      close(with: error.with(severity: .fatal))
+      close(withExactly: error.with(severity: .fatal))
     } else {
       pool.remember(login: startup, settings)
       welcome(settings)
@@ -233,7 +234,7 @@ extension Client {
   func loginRefused() {
     guard let refusal else { return }
     self.refusal = nil
-    close(with: refusal.fields(severity: .fatal))
+    close(withExactly: refusal.fields(.fatal, to: self))
   }
 
   private func welcome(_ settings: SessionSettings) {
@@ -249,7 +250,7 @@ extension Client {
       $0.backendKeyData(cancelKey)
       $0.readyForQuery(.idle)
     }
-    worker.environment.log(.clientOpened(pool: pool?.label ?? "", peer: peer, tls: tlsSummary))
+    worker.environment.log(.clientOpened(client: id, pool: pool?.label ?? "", peer: peer, tls: tlsSummary))
   }
 }
 

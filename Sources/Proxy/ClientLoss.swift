@@ -60,7 +60,7 @@ extension Client {
     if loss.readiesOwed > 0 {
       send {
         for _ in 0..<loss.readiesOwed {
-          $0.errorResponse(refusal.fields(severity: .error))
+          $0.errorResponse(refusal.fields(to: self))
           $0.readyForQuery(requests.detachedStatus)
         }
       }

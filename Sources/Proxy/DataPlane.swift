@@ -27,6 +27,8 @@ enum WorkerMessage: Sendable {
   /// The answer to a client's command with this number.
   case consoleReply(ClientToken, Int, ConsoleReply)
   case connections(@Sendable (ConnectionsSnapshot) -> Void)
+  /// To be answered by the event loop's next turn.
+  case heartbeat(@Sendable () -> Void)
   /// What has been ordered until now, as a whole.
   case orders(Orders)
   case operation(Operation)
@@ -88,6 +90,8 @@ struct DataPlaneEnvironment: Sendable {
   let directory = PoolDirectory()
   let workerTelemetry: [WorkerTelemetry]
   let quota = ClientQuota()
+  let clientNumbers = ConnectionNumbers()
+  let serverNumbers = ConnectionNumbers()
   /// As `server_version` on the console.
   let consoleVersion: String
   let log: @Sendable (PoolEvent) -> Void
@@ -129,6 +133,8 @@ public final class DataPlane: Sendable {
   private let environment: DataPlaneEnvironment
   private let standing = Mutex(Orders())
   private let finished: Mutex<Finish>
+  private let heartbeats: Mutex<Heartbeats>
+  private let remotePassed: [ListenEndpoint]
 
   private struct Finish {
     var workersLeft: Int
@@ -138,36 +144,31 @@ public final class DataPlane: Sendable {
   /// Opens the listeners and starts the workers.
   ///
   /// - Parameters:
+  ///   - passed: listening sockets that the service manager has opened.
   ///   - console: called on a worker thread; must return at once.
   ///   - log: called on any thread; must return at once.
   public init(
-    configuration: ServingConfiguration, version: String, console: @escaping Console,
+    configuration: ServingConfiguration, version: String, passed: [Int32] = [], console: @escaping Console,
     log: @escaping @Sendable (PoolEvent) -> Void
   ) throws(ListenError) {
     let settings = configuration.settings
     let workerCount = DataPlane.workerCount(settings)
-    var opened: [Listener] = []
-    do {
-      for address in settings.server.listen {
-        opened += try Listener.open(ListenEndpoint(address), users: workerCount)
-      }
-    } catch {
-      for listener in opened { for _ in 0..<workerCount { listener.release() } }
-      throw error
-    }
+    let opened = try ListenerSet(settings, passed: passed, users: workerCount, log: log)
+    remotePassed = opened.remotePassed
     dialers = Dialers()
     cancellers = Cancellers()
     verifiers = Dialers(threadsPerUpstream: 2, maximumThreads: 8)
     let mailboxes = (0..<workerCount).map { _ in Mailbox<WorkerMessage>() }
     workers = mailboxes
     finished = Mutex(Finish(workersLeft: mailboxes.count))
+    heartbeats = Mutex(Heartbeats(workers: mailboxes.count))
     let environment = DataPlaneEnvironment(
       node: 0, dialers: dialers, cancellers: cancellers, verifiers: verifiers,
       homes: PoolHomes(settings, workers: workerCount),
       workerTelemetry: mailboxes.map { _ in WorkerTelemetry() }, consoleVersion: version, log: log,
       runConsole: console, mailboxes: mailboxes)
     self.environment = environment
-    let listeners = opened
+    let listeners = opened.listeners
     for (index, mailbox) in mailboxes.enumerated() {
       WorkerThread.start(name: "worker \(index)") { [self] in
         let worker = Worker(
@@ -194,6 +195,22 @@ public final class DataPlane: Sendable {
   public func apply(_ configuration: ServingConfiguration) -> [String] {
     for worker in workers { worker.post(.apply(configuration)) }
     return environment.homes.unkept(in: configuration.settings)
+  }
+
+  /// What speaks against new settings beside what the settings themselves do.
+  public func objections(to settings: Settings) -> [String] {
+    ListenerSet.trustProblem(settings, remotePassed).map { ["\($0)"] } ?? []
+  }
+
+  /// Whether all event loops have turned since the last call. They are asked again; called in even steps.
+  public func heartbeat() -> Bool {
+    let (isEveryoneTurning, question) = heartbeats.withLock { $0.nextRound() }
+    for (index, worker) in workers.enumerated() {
+      let isRunning = worker.post(
+        .heartbeat { [self] in heartbeats.withLock { $0.answered(index, question) } })
+      if !isRunning { heartbeats.withLock { $0.ended(index) } }
+    }
+    return isEveryoneTurning
   }
 
   /// Lets nobody in, and has the workers end when their last client is gone.

@@ -9,9 +9,13 @@ struct Refusal {
   var message: WireText
   var detail: WireText?
   var hint: WireText?
+  /// It is the server's error, passed on as it was.
+  var isServers = false
 
-  func fields(severity: ErrorFields.Severity) -> ErrorFields {
-    ErrorFields(severity, code, message, detail: detail, hint: hint)
+  /// As it is sent to a client; one of the daemon's own names the client's connection.
+  func fields(_ severity: ErrorFields.Severity = .error, to client: Client) -> ErrorFields {
+    let fields = ErrorFields(severity, code, message, detail: detail, hint: hint)
+    return isServers ? fields : fields.naming(client: client.id)
   }
 }
 

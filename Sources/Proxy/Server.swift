@@ -32,6 +32,8 @@ final class Server: Connection {
   }
 
   let worker: Worker
+  /// Its number, for as long as the daemon lives: in the log and in SHOW SERVERS.
+  let id: Int64
   let token: ServerToken
   let pool: Pool
   let link: ServerLink
@@ -79,6 +81,7 @@ final class Server: Connection {
 
   init(worker: Worker, token: ServerToken, pool: Pool, link: ServerLink, settings: SessionSettings) {
     self.worker = worker
+    id = worker.environment.serverNumbers.next()
     self.token = token
     self.pool = pool
     self.link = link
@@ -262,7 +265,7 @@ final class Server: Connection {
       fields.message.text.contains(Server.refusedStatement.text)
     {
       let refusal = refusals.removeFirst()
-      client?.send { $0.errorResponse(refusal.fields(severity: .error)) }
+      if let client { client.send { $0.errorResponse(refusal.fields(to: client)) } }
     } else {
       toClient(bytes.extracting(range))
     }

@@ -44,7 +44,7 @@ extension Worker {
 
   private func clientSnapshot(_ client: Client, _ clock: SnapshotClock) -> ClientSnapshot {
     var connection = ConnectionSnapshot(
-      id: client.number, database: client.database, user: client.user, connectTime: clock.wall(client.connectedAt))
+      id: client.id, database: client.database, user: client.user, connectTime: clock.wall(client.connectedAt))
     connection.remote = SocketAddressSnapshot(client.peer)
     connection.local = loop.localAddress(of: client).map { SocketAddressSnapshot($0) }
     connection.tls = client.tlsSummary
@@ -62,14 +62,14 @@ extension Worker {
     }
     var snapshot = ClientSnapshot(state: state, connection: connection)
     if client.isWaiting { snapshot.waitMicroseconds = max(0, loop.now - client.waitingSince) / 1000 }
-    snapshot.serverID = client.server.map(\.number)
+    snapshot.serverID = client.server?.id
     if client.server?.isPinned == true { snapshot.pinReason = "prepared statement" }
     return snapshot
   }
 
   private func serverSnapshot(_ server: Server, _ clock: SnapshotClock) -> ServerSnapshot {
     var connection = ConnectionSnapshot(
-      id: server.number, database: server.pool.database, user: server.pool.user,
+      id: server.id, database: server.pool.database, user: server.pool.user,
       connectTime: clock.wall(server.connectedAt))
     connection.remote = SocketAddressSnapshot(host: server.link.host.name, port: Int(server.link.host.port))
     connection.local = loop.localAddress(of: server).map { SocketAddressSnapshot($0) }
@@ -81,7 +81,7 @@ extension Worker {
     var snapshot = ServerSnapshot(state: server.snapshotState, connection: connection)
     snapshot.closeNeeded = pools.isOutdated(server.token)
     snapshot.backendProcessID = server.link.processID
-    snapshot.clientID = server.client.map(\.number)
+    snapshot.clientID = server.client?.id
     return snapshot
   }
 }
@@ -95,9 +95,6 @@ extension MemorySnapshot {
 }
 
 extension Server {
-  /// Its number in SHOW SERVERS.
-  fileprivate var number: Int64 { Int64(token.index) }
-
   fileprivate var snapshotState: Telemetry.ServerState {
     switch work {
     case .closing: .closing

@@ -406,6 +406,9 @@ final class Worker: EventLoopDelegate {
         pool, code: pool.lastFailure?.code ?? .tooManyConnections, detail: detail)
     case .retired: client.refusal = .retired(pool)
     }
+    if failure == .timeout || failure == .outage {
+      environment.log(.waitTimedOut(pool: pool.label, client: client.id))
+    }
     if client.phase == .login { client.loginRefused() } else { resume(client) }
   }
 
@@ -530,7 +533,7 @@ final class Worker: EventLoopDelegate {
       _ = Glibc.close(descriptor)
       return
     }
-    let client = addClient(peer: peer, connectedAt: loop.now)
+    let client = addClient(id: environment.clientNumbers.next(), peer: peer, connectedAt: loop.now)
     loop.adopt(descriptor, for: client, owned: true)
     if let timeout = settings.server.clientLoginTimeout {
       client.loginDeadline = loop.now + timeout.nanoseconds
@@ -541,9 +544,9 @@ final class Worker: EventLoopDelegate {
   }
 
   /// A new client of this worker, without its socket.
-  func addClient(peer: PeerAddress, connectedAt: Int64) -> Client {
+  func addClient(id: Int64, peer: PeerAddress, connectedAt: Int64) -> Client {
     let client = clients.add { token in
-      Client(worker: self, token: token, peer: peer, connectedAt: connectedAt)
+      Client(worker: self, id: id, token: token, peer: peer, connectedAt: connectedAt)
     }
     client.cancelSecret = random.next()
     return client
@@ -596,7 +599,7 @@ final class Worker: EventLoopDelegate {
   /// The client has closed its connection or said goodbye.
   func clientGone(_ client: Client, _ end: StreamEnd) {
     if case .tlsFailed(let reason) = end, client.isHalfOpen {
-      environment.log(.handshakeFailed(peer: client.peer, reason: reason))
+      environment.log(.handshakeFailed(client: client.id, peer: client.peer, reason: reason))
     }
     closeClient(client, reason: end.text)
   }
@@ -627,7 +630,8 @@ final class Worker: EventLoopDelegate {
       if pool.clients == 0 && pool.base == nil && isServed(pool) && poolByID.count > Worker.poolsKept { retire(pool) }
       environment.log(
         .clientClosed(
-          pool: pool.label, peer: client.peer, reason: reason, seconds: Double(loop.now - client.connectedAt) / 1e9))
+          client: client.id, pool: pool.label, peer: client.peer, reason: reason,
+          seconds: Double(loop.now - client.connectedAt) / 1e9))
     }
     if client.isAdmitted { environment.quota.leave() }
     removeClient(client)
@@ -653,6 +657,7 @@ final class Worker: EventLoopDelegate {
       case .cancelRequested(let key): cancelRequested(key)
       case .consoleReply(let token, let number, let reply): client(token)?.consoleReplied(reply, to: number)
       case .connections(let reply): reply(connections())
+      case .heartbeat(let answer): answer()
       case .orders(let orders): take(orders)
       case .operation(let operation): carryOut(operation)
       case .wait(let wait): waits.append(wait)

@@ -23,6 +23,7 @@ enum PasswordVerdict: Sendable {
 ///
 /// Unchecked: the old worker keeps nothing of it, and only the new one takes it out of the mailbox.
 final class ClientMove: @unchecked Sendable {
+  let id: Int64
   let socket: ReleasedSocket
   let name: PoolName
   let peer: PeerAddress
@@ -38,6 +39,7 @@ final class ClientMove: @unchecked Sendable {
   let unread: [UInt8]
 
   init(_ client: Client, to name: PoolName) {
+    id = client.id
     socket = client.worker.loop.release(client)
     self.name = name
     peer = client.peer
@@ -157,7 +159,7 @@ extension Worker {
 
   /// A client has come from the worker that it had connected to.
   func arrived(_ move: ClientMove) {
-    let client = addClient(peer: move.peer, connectedAt: move.connectedAt)
+    let client = addClient(id: move.id, peer: move.peer, connectedAt: move.connectedAt)
     client.loginDeadline = move.loginDeadline
     client.user = move.user
     client.database = move.database

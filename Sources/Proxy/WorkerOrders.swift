@@ -23,7 +23,7 @@ extension Worker {
       }
     case .kill(let scope): kill(scope)
     case .killClient(let id, let reply):
-      let client = allClients.first { $0.number == id }
+      let client = allClients.first { $0.id == id }
       client?.close(with: .closedByAdministrator)
       reply(client != nil)
     }

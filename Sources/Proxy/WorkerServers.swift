@@ -60,7 +60,8 @@ extension Worker {
     pool.lastFailure = nil
     pool.opened(with: server.settings)
     environment.log(
-      .serverOpened(pool: pool.label, host: server.link.host.label, processID: server.link.processID))
+      .serverOpened(
+        pool: pool.label, server: server.id, host: server.link.host.label, processID: server.link.processID))
     pools.dialed(server.token, settings: server.settings.identity, recycleJitterPermille: randomPermille(), now: time)
   }
 
@@ -134,11 +135,11 @@ extension Worker {
       if wasWaiting { resume(client) }
       return
     }
-    environment.log(.settingsRefused(pool: server.pool.label, text: error.message.text))
+    environment.log(.settingsRefused(pool: server.pool.label, client: client.id, text: error.message.text))
     guard wasWaiting else {
       // The client's requests were behind settings that the server had always taken. What they did was done with other
       // settings than the client's: the connection must not go on as if nothing had happened.
-      client.close(with: error.with(severity: .fatal))
+      client.close(withExactly: error.with(severity: .fatal))
       return
     }
     client.refusal = Refusal(error)
@@ -157,7 +158,7 @@ extension Worker {
     server.work = .none
     if let client = server.client {
       client.send {
-        $0.errorResponse(Refusal.blockInStatementMode(server.pool).fields(severity: .error))
+        $0.errorResponse(Refusal.blockInStatementMode(server.pool).fields(to: client))
         $0.readyForQuery(.idle)
       }
     }
@@ -225,7 +226,9 @@ extension Worker {
     guard let server = servers[token] else { return }
     server.isCancelling = false
     if case .closing = server.work { return }
-    if case .failed(let text) = outcome { environment.log(.cancelFailed(pool: server.pool.label, text: text)) }
+    if case .failed(let text) = outcome {
+      environment.log(.cancelFailed(pool: server.pool.label, server: server.id, text: text))
+    }
     pools.unhold(token, now: time)
     switch server.work {
     case .cancelBeforeCleanup:
@@ -248,7 +251,8 @@ extension Worker {
     default: server.pool.telemetry.invalidations.add()
     }
     environment.log(
-      .serverClosed(pool: server.pool.label, processID: server.link.processID, reason: "\(reason)"))
+      .serverClosed(
+        pool: server.pool.label, server: server.id, processID: server.link.processID, reason: reason.text))
     terminate(server)
   }
 
@@ -314,7 +318,8 @@ extension Worker {
       dialFailed(
         server.token, pool, ConnectFailure(verdict: .unreachable, text: "the server closed the connection: \(detail)"))
     case .none, .ping, .settings, .fence, .blockRollback, .cancelBeforeCleanup, .cleanup, .reset:
-      environment.log(.serverLost(pool: pool.label, processID: server.link.processID, reason: detail))
+      environment.log(
+        .serverLost(pool: pool.label, server: server.id, processID: server.link.processID, reason: detail))
       if case .ping = server.work { pool.telemetry.pingsFailed.add() }
       pool.telemetry.invalidations.add()
       takeFromClient(server, detail: detail)
@@ -326,7 +331,8 @@ extension Worker {
 
   /// The server has sent what nobody asked for: no byte of it can be trusted.
   func protocolViolated(_ server: Server, _ type: UInt8) {
-    environment.log(.protocolViolated(pool: server.pool.label, processID: server.link.processID, type: type))
+    environment.log(
+      .protocolViolated(pool: server.pool.label, server: server.id, processID: server.link.processID, type: type))
     abandonServer(
       server, reason: .protocolViolation, detail: "the server sent a message that no request asked for")
   }
@@ -374,6 +380,25 @@ extension Server {
   }
 }
 
+extension CloseReason {
+  /// As it stands in the log.
+  fileprivate var text: String {
+    switch self {
+    case .recycled: "pool_recycle"
+    case .generation: "an older generation"
+    case .overflow: "overflow"
+    case .shrunk: "the pool became smaller"
+    case .limit: "its permit is needed elsewhere"
+    case .pingFailed: "the ping failed"
+    case .retired: "the pool is retired"
+    case .unfit: "it could not be cleaned"
+    case .protocolViolation: "protocol violation"
+    case .killed: "KILL"
+    case .paused: "PAUSE"
+    }
+  }
+}
+
 extension DialVerdict {
   /// What a failure to connect means to the pool.
   fileprivate init(_ kind: DialFailureKind) {
@@ -414,11 +439,14 @@ extension Refusal {
   /// The server's own error.
   init(_ fields: ErrorFields) {
     self.init(
-      code: fields.code ?? .internalError, message: fields.message, detail: fields[.detail], hint: fields[.hint])
+      code: fields.code ?? .internalError, message: fields.message, detail: fields[.detail], hint: fields[.hint],
+      isServers: true)
   }
 }
 
 extension ErrorFields {
   /// The same error with another severity.
-  func with(severity: Severity) -> ErrorFields { Refusal(self).fields(severity: severity) }
+  func with(severity: Severity) -> ErrorFields {
+    ErrorFields(severity, code ?? .internalError, message, detail: self[.detail], hint: self[.hint])
+  }
 }

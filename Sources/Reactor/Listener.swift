@@ -17,6 +17,16 @@ public enum ListenEndpoint: Hashable, Sendable, CustomStringConvertible {
   }
 }
 
+extension ListenEndpoint {
+  /// Only processes of this machine can connect, as far as a numeric address tells.
+  public var isLocal: Bool {
+    switch self {
+    case .unix: true
+    case .tcp(let host, _): host.hasPrefix("127.") || host == "::1" || host.hasPrefix("::ffff:127.")
+    }
+  }
+}
+
 /// Who is on the other end of an accepted socket.
 public struct PeerAddress: Sendable, Equatable {
   /// The numeric address, or "unix".
@@ -33,13 +43,19 @@ public struct PeerAddress: Sendable, Equatable {
 public struct ListenError: Error, CustomStringConvertible {
   public var endpoint: ListenEndpoint
   public var reason: String
+
+  public init(endpoint: ListenEndpoint, reason: String) {
+    self.endpoint = endpoint
+    self.reason = reason
+  }
+
   public var description: String { "cannot listen on \(endpoint): \(reason)" }
 }
 
-/// A listening socket that several event loops may share. It is closed when each of them has stopped listening; the Unix
-/// socket's file is removed then.
+/// A listening socket that several event loops may share. It is closed when each of them has stopped listening; the file
+/// of a Unix socket that was opened here is removed then.
 public final class Listener: Sendable {
-  /// The address it was asked for.
+  /// The address it was asked for; of a passed one, the address it is bound to.
   public let endpoint: ListenEndpoint
   /// The listening descriptor, non-blocking.
   public let descriptor: Int32
@@ -47,35 +63,85 @@ public final class Listener: Sendable {
   /// Several event loops wait on it.
   let isShared: Bool
 
+  /// Somebody else has opened it, and has its file.
+  private let isPassed: Bool
   private let users: Atomic<Int>
 
-  private init(endpoint: ListenEndpoint, descriptor: Int32, users: Int) {
+  private init(endpoint: ListenEndpoint, descriptor: Int32, users: Int, isPassed: Bool = false) {
     self.endpoint = endpoint
     self.descriptor = descriptor
+    self.isPassed = isPassed
     self.users = Atomic(users)
     isShared = users > 1
   }
 
   /// Opens one socket for each address the endpoint resolves to (`localhost` may be two), for `users` event loops.
-  public static func open(_ endpoint: ListenEndpoint, users: Int = 1) throws(ListenError) -> [Listener] {
-    let bound =
-      switch endpoint {
-      case .tcp(let host, let port): try openTCP(host: host, port: port, endpoint: endpoint)
-      case .unix(let path): [try openUnix(path: path, endpoint: endpoint)]
-      }
-    return bound.map { Listener(endpoint: endpoint, descriptor: $0, users: users) }
+  ///
+  /// - Parameter passed: where one of these is bound to such an address, it stands for it (perhaps for two).
+  public static func open(
+    _ endpoint: ListenEndpoint, users: Int = 1, passed: [Listener] = []
+  ) throws(ListenError) -> [Listener] {
+    switch endpoint {
+    case .tcp(let host, let port):
+      return try openTCP(host: host, port: port, endpoint: endpoint, users: users, passed: passed)
+    case .unix(let path):
+      if let open = passed.first(where: { $0.endpoint == endpoint }) { return [open] }
+      let descriptor = try openUnix(path: path, endpoint: endpoint)
+      return [Listener(endpoint: endpoint, descriptor: descriptor, users: users)]
+    }
+  }
+
+  /// Takes over a listening stream socket that somebody else has opened, as a service manager does.
+  public static func passed(_ descriptor: Int32, users: Int = 1) throws(ListenError) -> Listener {
+    var storage = sockaddr_storage()
+    var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+    let isSocket = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+      unsafe getsockname(
+        descriptor, UnsafeMutableRawPointer(pointer).assumingMemoryBound(to: sockaddr.self), &length) == 0
+    }
+    let endpoint = isSocket ? ListenEndpoint(storage, length: length) : nil
+    guard let endpoint, option(SO_TYPE, of: descriptor) == Int32(SOCK_STREAM.rawValue),
+      option(SO_ACCEPTCONN, of: descriptor) == 1
+    else {
+      System.closeDescriptor(descriptor)
+      throw ListenError(
+        endpoint: endpoint ?? .unix(path: "descriptor \(descriptor)"),
+        reason: "what was passed as descriptor \(descriptor) is not a listening stream socket")
+    }
+    _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
+    _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+    if case .tcp = endpoint { prepareClients(descriptor) }
+    return Listener(endpoint: endpoint, descriptor: descriptor, users: users, isPassed: true)
+  }
+
+  private static func option(_ option: Int32, of descriptor: Int32) -> Int32? {
+    var value: Int32 = 0
+    var length = socklen_t(MemoryLayout<Int32>.size)
+    return unsafe getsockopt(descriptor, SOL_SOCKET, option, &value, &length) == 0 ? value : nil
+  }
+
+  /// It is bound to that address, or to the same port of all addresses of both families ("[::]" without IPV6_V6ONLY, as
+  /// systemd binds a bare port).
+  private func accepts(_ address: ListenEndpoint) -> Bool {
+    if endpoint == address { return true }
+    guard case .tcp(let host, let port) = endpoint, host == "::", address == .tcp(host: "0.0.0.0", port: port) else {
+      return false
+    }
+    var isIPv6Only: Int32 = 0
+    var length = socklen_t(MemoryLayout<Int32>.size)
+    return unsafe getsockopt(descriptor, Int32(IPPROTO_IPV6), IPV6_V6ONLY, &isIPv6Only, &length) == 0 && isIPv6Only == 0
   }
 
   /// One of the users has stopped listening.
   public func release() {
     guard users.wrappingSubtract(1, ordering: .acquiringAndReleasing).newValue == 0 else { return }
     System.closeDescriptor(descriptor)
-    if case .unix(let path) = endpoint { unsafe unlink(path) }
+    if case .unix(let path) = endpoint, !isPassed { unsafe unlink(path) }
   }
 
   private static func openTCP(
-    host: String, port: Int, endpoint: ListenEndpoint
-  ) throws(ListenError) -> [Int32] {
+    host: String, port: Int, endpoint: ListenEndpoint, users: Int, passed: [Listener]
+  ) throws(ListenError) -> [Listener] {
     var hints = unsafe addrinfo()
     unsafe hints.ai_family = AF_UNSPEC
     unsafe hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
@@ -86,21 +152,26 @@ public final class Listener: Sendable {
       throw ListenError(endpoint: endpoint, reason: unsafe String(cString: gai_strerror(status)))
     }
     defer { unsafe freeaddrinfo(found) }
-    var bound: [Int32] = []
+    var open: [Listener] = []
     var next = unsafe found
     while let address = unsafe next {
-      do {
-        bound.append(
-          unsafe try bind(
+      let numeric = unsafe ListenEndpoint(address.pointee)
+      if let numeric, let listener = passed.first(where: { $0.accepts(numeric) }) {
+        open.append(listener)
+      } else {
+        do {
+          let descriptor = unsafe try bind(
             family: address.pointee.ai_family, address: address.pointee.ai_addr, length: address.pointee.ai_addrlen,
-            endpoint: endpoint))
-      } catch {
-        for descriptor in bound { System.closeDescriptor(descriptor) }
-        throw error
+            endpoint: endpoint)
+          open.append(Listener(endpoint: endpoint, descriptor: descriptor, users: users))
+        } catch {
+          for listener in open where !listener.isPassed { System.closeDescriptor(listener.descriptor) }
+          throw error
+        }
       }
       unsafe next = address.pointee.ai_next
     }
-    return bound
+    return open
   }
 
   private static func openUnix(
@@ -211,6 +282,35 @@ public final class Listener: Sendable {
     var error: Int32
     /// Only this one client failed; the next may be accepted at once.
     var isPassing: Bool
+  }
+}
+
+extension ListenEndpoint {
+  /// What `getsockname` says; nil for families that nobody listens on here.
+  fileprivate init?(_ storage: sockaddr_storage, length: socklen_t) {
+    switch Int32(storage.ss_family) {
+    case AF_INET, AF_INET6:
+      let address = PeerAddress.of(storage, descriptor: -1)
+      self = .tcp(host: address.host, port: address.port)
+    case AF_UNIX:
+      let path = unsafe withUnsafeBytes(of: storage) { bytes in
+        unsafe Array(bytes[..<Int(length)].dropFirst(MemoryLayout<sa_family_t>.size))
+      }
+      // An abstract name begins with a zero byte, and is written with an "@".
+      let isAbstract = path.first == 0
+      let name = isAbstract ? path.dropFirst() : path.prefix { $0 != 0 }
+      self = .unix(path: (isAbstract ? "@" : "") + String(decoding: name, as: UTF8.self))
+    default: return nil
+    }
+  }
+
+  /// One address that a name stands for.
+  fileprivate init?(_ info: addrinfo) {
+    var storage = sockaddr_storage()
+    unsafe withUnsafeMutableBytes(of: &storage) { bytes in
+      unsafe bytes.copyMemory(from: UnsafeRawBufferPointer(start: info.ai_addr, count: Int(info.ai_addrlen)))
+    }
+    self.init(storage, length: unsafe info.ai_addrlen)
   }
 }
 

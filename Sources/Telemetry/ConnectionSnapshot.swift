@@ -50,7 +50,8 @@ public struct SocketAddressSnapshot: Sendable, Equatable {
 
 /// What clients and server connections have in common.
 public struct ConnectionSnapshot: Sendable, Equatable {
-  /// Identifies the connection for as long as the daemon runs; a cancel key's process id in a client's case.
+  /// Identifies the connection: a number that rises for as long as the daemon runs, for clients and for server
+  /// connections apart. The log and the DETAIL of errors have the same.
   public var id: Int64
   /// The name that the client connected to.
   public var database: String

@@ -53,7 +53,9 @@ extension Daemon {
     do throws(AdminError) {
       let command = try AdminCommand.parse(text)
       try requester.privilege.check(command)
-      if command.changes { logger.notice("\(command.tag) by \(requester.name)", metadata: ["command": "\(text)"]) }
+      if command.changes {
+        logger.notice("\(command.tag) by \(requester.name)", metadata: ["command": "\(command.logText(of: text))"])
+      }
       return try await carryOut(command)
     } catch {
       return .failed(error)
@@ -184,5 +186,12 @@ extension ConsoleReply {
     case .empty: self = .empty
     case .failed(let error): self = .failed(code: error.sqlState, message: error.message, hint: error.hint)
     }
+  }
+}
+
+extension AdminCommand {
+  /// A command's text as it may be logged: what is set may be a password.
+  fileprivate func logText(of text: String) -> String {
+    if case .set(let key, _) = self { "SET \(key) = …" } else { text }
   }
 }

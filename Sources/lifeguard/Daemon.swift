@@ -1,6 +1,7 @@
 import Admin
 import Locking
 import Logging
+import Logs
 import Proxy
 import Settings
 import Telemetry
@@ -12,6 +13,11 @@ final class Daemon: Sendable {
   private let state: Mutex<State>
   private let source: SettingsSource
   let logger: Logger
+  /// What of the log may be changed at run time.
+  let log: LogControl
+  /// What SHOW EVENTS shows.
+  let events: EventLog
+  private let serviceManager: ServiceManager
   /// One change of the settings at a time.
   private let changing = Mutex(())
 
@@ -23,7 +29,13 @@ final class Daemon: Sendable {
     var dataPlane: DataPlane?
   }
 
-  init(configuration: ServingConfiguration, source: SettingsSource, logger: Logger) {
+  init(
+    configuration: ServingConfiguration, source: SettingsSource, logger: Logger, log: LogControl, events: EventLog,
+    serviceManager: ServiceManager
+  ) {
+    self.log = log
+    self.events = events
+    self.serviceManager = serviceManager
     self.source = source
     state = Mutex(State(configuration: configuration))
     self.logger = logger
@@ -49,7 +61,9 @@ final class Daemon: Sendable {
   /// - Returns: the problems, one line each.
   @discardableResult
   func reload() -> [String] {
-    change("reloaded") { () throws(SettingsError) in try source.load() }
+    serviceManager.reloading()
+    defer { serviceManager.reloaded() }
+    return change("reloaded") { () throws(SettingsError) in try source.load() }
   }
 
   /// Changes one setting until the next reload; on any problem nothing changes.
@@ -76,18 +90,19 @@ final class Daemon: Sendable {
 
   private func change(_ done: String, _ make: () throws(SettingsError) -> Settings) -> [String] {
     changing.withLock { _ in
-      let new: Settings
       let configuration: ServingConfiguration
       do {
-        new = try make()
+        let new = try make()
         configuration = try ServingConfiguration(new, replacing: state.withLock { $0.configuration })
+        if let objections = dataPlane?.objections(to: new), !objections.isEmpty {
+          return notChanged(done, objections)
+        }
       } catch {
-        let problems = Daemon.problems(error)
-        for problem in problems { logger.error("settings not \(done): \(problem)") }
-        return problems
+        return notChanged(done, Daemon.problems(error))
       }
       let changes = apply(configuration)
       logger.notice("settings \(done)", metadata: ["changes": "\(changes)"])
+      note("settings", "settings \(done): \(changes) \(changes == 1 ? "key" : "keys")")
       return []
     }
   }
@@ -97,6 +112,7 @@ final class Daemon: Sendable {
   /// - Returns: how many keys change.
   private func apply(_ configuration: ServingConfiguration) -> Int {
     let new = configuration.settings
+    log.apply(new.log)
     for warning in new.warnings.map({ "\($0)" }) + configuration.warnings { logger.warning("\(warning)") }
     let changes = new.differences(from: settings)
     for change in changes where change.needsRestart { logger.warning("takes effect at the next start: \(change)") }
@@ -111,6 +127,17 @@ final class Daemon: Sendable {
     return changes.count
   }
 
+  private func notChanged(_ done: String, _ problems: [String]) -> [String] {
+    for problem in problems { logger.error("settings not \(done): \(problem)") }
+    note("settings_refused", "settings not \(done): \(problems.joined(separator: "; "))")
+    return problems
+  }
+
+  /// Adds what the control plane does to SHOW EVENTS.
+  func note(_ kind: String, pool: String? = nil, _ detail: String) {
+    events.note(kind: kind, pool: pool, detail: detail, at: .now)
+  }
+
   private static func problems(_ error: any Error) -> [String] {
     switch error {
     case let error as SettingsError: error.problems.map(\.description)
@@ -120,7 +147,15 @@ final class Daemon: Sendable {
   }
 
   /// The daemon is on its way out.
-  func beginDraining() { state.withLock { $0.isDraining = true } }
+  func beginDraining() {
+    let isFirst = state.withLock { state in
+      defer { state.isDraining = true }
+      return !state.isDraining
+    }
+    guard isFirst else { return }
+    serviceManager.stopping()
+    note("stopping", "nobody is let in any more")
+  }
 
   // MARK: Snapshots
 
@@ -143,6 +178,7 @@ final class Daemon: Sendable {
     daemon.isPaused = orders.pausesAll
     (daemon.clientCount, daemon.loginClientCount) = dataPlane?.clientCounts() ?? (0, 0)
     daemon.pools = dataPlane?.pools() ?? []
+    daemon.events = events.events
     daemon.databases = Daemon.databases(settings, orders, daemon.pools)
     daemon.users = Daemon.users(configuration, daemon.pools)
     if case .connections = detail {

@@ -1,33 +1,48 @@
-import Glibc
 import Logging
+import Logs
 import Proxy
+import Settings
+import Synchronization
+import Telemetry
 
-/// Takes the data plane's events off its threads: they are queued without waiting, and a task writes them. When the
-/// reader of the log is too slow, the oldest are dropped and counted.
-struct LogWriter {
+/// Takes the data plane's events off its threads: they are queued without waiting, and a task writes them to the log and
+/// notes them for SHOW EVENTS. When the reader of the log is too slow, the oldest are dropped and counted.
+final class LogWriter: Sendable {
   private static let queued = 10_000
 
-  private let events: AsyncStream<PoolEvent>
-  private let continuation: AsyncStream<PoolEvent>.Continuation
-  private let logger: Logger
-  private let logsConnections: Bool
+  private enum Item: Sendable {
+    case event(PoolEvent)
+    /// Look for repetitions whose count is due.
+    case repetitionsDue
+  }
 
-  init(logger: Logger, logsConnections: Bool) {
+  private struct Sameness: Hashable {
+    var message: String
+    var fields: [LogRecord.Field]
+  }
+
+  private let items: AsyncStream<Item>
+  private let continuation: AsyncStream<Item>.Continuation
+  private let dropped = Atomic(0)
+  private let logger: Logger
+  private let control: LogControl
+  private let events: EventLog
+
+  init(logger: Logger, control: LogControl, events: EventLog) {
     self.logger = logger
-    self.logsConnections = logsConnections
-    (events, continuation) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(LogWriter.queued))
+    self.control = control
+    self.events = events
+    (items, continuation) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(LogWriter.queued))
   }
 
   /// Queues an event; any thread, at once. What would not be written is not queued: it would wake the task for nothing,
   /// once for each client that comes and once for each that goes.
-  var sink: @Sendable (PoolEvent) -> Void {
-    let writesConnections = logsConnections && logger.logLevel <= .info
-    return { [continuation] event in
-      switch event {
-      case .clientOpened, .clientClosed: if writesConnections { continuation.yield(event) }
-      default: continuation.yield(event)
-      }
+  func take(_ event: PoolEvent) {
+    switch event {
+    case .clientOpened, .clientClosed: if !(control.logsConnections && control.writes(.info)) { return }
+    default: break
     }
+    if case .dropped = continuation.yield(.event(event)) { dropped.wrappingAdd(1, ordering: .relaxed) }
   }
 
   /// No more events will come; `run` ends after those that are queued.
@@ -35,87 +50,52 @@ struct LogWriter {
 
   /// Writes events until `finish`.
   func run() async {
-    for await event in events { write(event) }
+    var repetitions = Repetitions<Sameness, LogEntry>()
+    var wakesAt: Int64?
+    for await item in items {
+      let now = MonotonicClock.nanoseconds
+      writeCounts(repetitions.ended(at: now))
+      let lost = dropped.exchange(0, ordering: .relaxed)
+      if lost > 0 { logger.warning("log messages dropped", metadata: ["count": "\(lost)"]) }
+      if case .event(let event) = item { write(event, at: now, &repetitions) }
+      if let wake = wakesAt, wake <= now { wakesAt = nil }
+      if wakesAt == nil, let end = repetitions.nextEnd {
+        wakesAt = end
+        wake(after: .nanoseconds(end - now))
+      }
+    }
+    writeCounts(repetitions.ended(at: .max))
   }
 
-  private func write(_ event: PoolEvent) {
-    switch event {
-    case .clientOpened(let pool, let peer, let tls):
-      var metadata: Logger.Metadata = ["pool": "\(pool)", "peer": "\(peer.host):\(peer.port)"]
-      if let tls { metadata["tls"] = "\(tls)" }
-      logger.info("client connected", metadata: metadata)
-    case .handshakeFailed(let peer, let reason):
-      logger.info(
-        "TLS handshake failed", metadata: ["peer": "\(peer.host):\(peer.port)", "error": "\(reason)"])
-    case .loginRefused(let database, let user, let peer, let reason):
-      logger.warning(
-        "login refused",
-        metadata: [
-          "database": "\(database)", "user": "\(user)", "peer": "\(peer.host):\(peer.port)", "reason": "\(reason)",
-        ])
-    case .clientClosed(let pool, let peer, let reason, let seconds):
-      logger.info(
-        "client closed",
-        metadata: [
-          "pool": "\(pool)", "peer": "\(peer.host):\(peer.port)", "reason": "\(reason)",
-          "seconds": "\((seconds * 1000).rounded() / 1000)",
-        ])
-    case .acceptFailed(let listener, let error):
-      logger.error("cannot accept clients", metadata: ["listener": "\(listener)", "error": "\(error)"])
-    case .connectFailed(let pool, let text):
-      logger.warning("cannot open a server connection", metadata: ["pool": "\(pool)", "error": "\(text)"])
-    case .serverOpened(let pool, let host, let processID):
-      logger.info(
-        "server connection opened", metadata: ["pool": "\(pool)", "host": "\(host)", "backend": "\(processID)"])
-    case .serverClosed(let pool, let processID, let reason):
-      logger.info(
-        "server connection closed", metadata: ["pool": "\(pool)", "backend": "\(processID)", "reason": "\(reason)"])
-    case .serverLost(let pool, let processID, let reason):
-      logger.warning(
-        "server connection lost", metadata: ["pool": "\(pool)", "backend": "\(processID)", "reason": "\(reason)"])
-    case .cancelFailed(let pool, let text):
-      logger.warning("cancel request failed", metadata: ["pool": "\(pool)", "error": "\(text)"])
-    case .settingsRefused(let pool, let text):
-      logger.warning("server refused a client's settings", metadata: ["pool": "\(pool)", "error": "\(text)"])
-    case .protocolViolated(let pool, let processID, let type):
-      logger.error(
-        "server sent what nobody asked for; its connection is closed",
-        metadata: ["pool": "\(pool)", "backend": "\(processID)", "type": "0x\(String(type, radix: 16))"])
+  private func wake(after time: Duration) {
+    Task { [continuation] in
+      try await Task.sleep(for: time)
+      continuation.yield(.repetitionsDue)
     }
   }
-}
 
-/// swift-log's messages as text lines: time, level, message, then `key=value`.
-struct TextLogHandler: LogHandler {
-  var logLevel = Logger.Level.info
-  var metadata: Logger.Metadata = [:]
-
-  subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-    get { metadata[key] }
-    set { metadata[key] = newValue }
+  private func write(_ event: PoolEvent, at now: Int64, _ repetitions: inout Repetitions<Sameness, LogEntry>) {
+    if let (kind, pool, detail) = event.noted { events.note(kind: kind, pool: pool, detail: detail, at: .now) }
+    let entry = event.logEntry
+    guard control.writes(entry.level) else { return }
+    if let sameness = entry.sameness {
+      let key = Sameness(message: entry.message, fields: sameness)
+      guard repetitions.happens(key, entry, at: now) else { return }
+    }
+    log(entry.level, entry.message, entry.fields)
   }
 
-  func log(event: Logging.LogEvent) {
-    let all = metadata.merging(event.metadata ?? [:]) { $1 }
-    let fields = all.sorted { $0.key < $1.key }.map { " \($0.key)=\(TextLogHandler.quoted("\($0.value)"))" }.joined()
-    StandardError.write("\(TextLogHandler.timestamp()) \(event.level) \(event.message)\(fields)")
+  private func writeCounts(_ counts: [(message: LogEntry, repetitions: Int)]) {
+    for (entry, count) in counts {
+      let times = count == 1 ? "1 time" : "\(count) times"
+      log(
+        entry.level, "\(entry.message) … repeated \(times)",
+        (entry.sameness ?? []) + [LogRecord.Field("repeated", "\(count)")])
+    }
   }
 
-  /// A value as one word, or in quotes.
-  private static func quoted(_ value: String) -> String {
-    let needsQuotes = value.isEmpty || value.utf8.contains { $0 <= 0x20 || $0 == UInt8(ascii: "\"") || $0 == 0x7f }
-    return needsQuotes ? value.debugDescription : value
-  }
-
-  /// UTC with milliseconds, as in ISO 8601.
-  private static func timestamp() -> String {
-    var now = timespec()
-    unsafe clock_gettime(CLOCK_REALTIME, &now)
-    var parts = unsafe tm()
-    unsafe gmtime_r(&now.tv_sec, &parts)
-    var text = [CChar](repeating: 0, count: 32)
-    let length = unsafe strftime(&text, text.count, "%Y-%m-%dT%H:%M:%S", &parts)
-    let milliseconds = String(1000 + now.tv_nsec / 1_000_000).dropFirst()
-    return String(decoding: text.prefix(length).map { UInt8(bitPattern: $0) }, as: UTF8.self) + ".\(milliseconds)Z"
+  private func log(_ level: LogLevel, _ message: String, _ fields: [LogRecord.Field]) {
+    let metadata = fields.map { ($0.name, Logger.MetadataValue.string($0.value)) }
+    logger.log(level: level.logging, "\(message)", metadata: Logger.Metadata(metadata) { $1 })
   }
 }

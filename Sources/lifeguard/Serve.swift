@@ -1,8 +1,7 @@
 import Admin
 import ArgumentParser
-import CSystemd
-import Glibc
 import Logging
+import Logs
 import Proxy
 import Settings
 import StatusServer
@@ -19,6 +18,7 @@ struct Serve: AsyncParsableCommand {
   @OptionGroup var source: SettingsSource
 
   func run() async throws {
+    let passed = PassedSockets.take()
     let settings: Settings
     do {
       settings = try source.load()
@@ -26,8 +26,9 @@ struct Serve: AsyncParsableCommand {
       for problem in error.problems { StandardError.write("\(problem)") }
       throw ExitCode.failure
     }
-    let level = Logger.Level(rawValue: settings.log.level.rawValue) ?? .info
-    let logger = Logger(label: "lifeguard") { _ in TextLogHandler(logLevel: level) }
+    let control = LogControl(settings.log)
+    let output = LogOutput(settings.log.format)
+    let logger = Logger(label: "lifeguard") { _ in RecordLogHandler(control: control, output: output) }
     for warning in settings.warnings { logger.warning("\(warning)") }
     let configuration: ServingConfiguration
     do {
@@ -40,14 +41,19 @@ struct Serve: AsyncParsableCommand {
     Descriptors.check(settings, limit: Descriptors.raiseLimit(), logger: logger)
 
     let signals = Signals()
-    let daemon = Daemon(configuration: configuration, source: source, logger: logger)
-    let log = LogWriter(logger: logger, logsConnections: settings.log.connections)
+    let serviceManager = ServiceManager()
+    let events = EventLog()
+    let daemon = Daemon(
+      configuration: configuration, source: source, logger: logger, log: control, events: events,
+      serviceManager: serviceManager)
+    daemon.note("started", "version \(Lifeguard.version)")
+    let log = LogWriter(logger: logger, control: control, events: events)
     let logging = Task { await log.run() }
     let dataPlane: DataPlane
     do {
       dataPlane = try DataPlane(
-        configuration: configuration, version: "\(Lifeguard.version) (Lifeguard)",
-        console: { command, reply in daemon.console(command, reply: reply) }, log: log.sink)
+        configuration: configuration, version: "\(Lifeguard.version) (Lifeguard)", passed: passed,
+        console: { command, reply in daemon.console(command, reply: reply) }, log: { log.take($0) })
     } catch {
       logger.critical("\(error) ([server] listen)")
       throw ExitCode.failure
@@ -81,9 +87,9 @@ struct Serve: AsyncParsableCommand {
         "listen": "\(settings.server.listen.map(\.description).joined(separator: ", "))",
         "http": "\(settings.http.listen?.description ?? "off")", "admin": "\(admin?.path ?? "off")",
       ])
-    unsafe sd_notify(0, "READY=1")
+    serviceManager.ready(await daemon.snapshot(.pools))
 
-    await handle(signals, daemon, dataPlane, logger)
+    await handle(signals, daemon, dataPlane, serviceManager, logger)
     await status?.stop()
     await admin?.stop()
     logger.notice("stopped")
@@ -92,8 +98,14 @@ struct Serve: AsyncParsableCommand {
   }
 
   /// Serves until the daemon has been told to stop and has done so.
-  private func handle(_ signals: Signals, _ daemon: Daemon, _ dataPlane: DataPlane, _ logger: Logger) async {
+  private func handle(
+    _ signals: Signals, _ daemon: Daemon, _ dataPlane: DataPlane, _ serviceManager: ServiceManager, _ logger: Logger
+  ) async {
     await withTaskGroup(of: Void.self) { group in
+      group.addTask { await serviceManager.reportStatus { await daemon.snapshot(.pools) } }
+      group.addTask {
+        await serviceManager.sayAlive({ dataPlane.heartbeat() }, isDraining: { daemon.isDraining })
+      }
       group.addTask {
         while (try? await Task.sleep(for: StatsPeriods.length)) != nil { await daemon.recordStats() }
       }
@@ -106,7 +118,6 @@ struct Serve: AsyncParsableCommand {
             dataPlane.stop()
           case .terminate:
             logger.notice("stopping: waiting for running transactions")
-            unsafe sd_notify(0, "STOPPING=1")
             daemon.beginDraining()
             dataPlane.drain()
             if let timeout = daemon.settings.server.shutdownTimeout {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
+import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,8 @@ def lifeguard(postgres: PostgreSQL, request: pytest.FixtureRequest) -> Iterator[
     folders: list[Path] = []
 
     def start(*, upstream: PostgreSQL | None = None, environment: dict[str, str] | None = None, wait: bool = True,
-              descriptors: int | None = None, **sections: dict) -> Lifeguard:
+              descriptors: int | None = None, port: int | None = None, sockets: Sequence[socket.socket] = (),
+              launcher: Sequence[str] = (), **sections: dict) -> Lifeguard:
         server = upstream or postgres
         databases = {name: keys for name, keys in sections.items() if name.startswith("databases.")}
         if not databases:
@@ -82,7 +84,7 @@ def lifeguard(postgres: PostgreSQL, request: pytest.FixtureRequest) -> Iterator[
         folder = Path(tempfile.mkdtemp(prefix="lifeguard-", dir="/tmp"))
         folders.append(folder)
         daemon = Lifeguard(folder, {"pool": pool, **databases, **sections}, environment=environment, wait=wait,
-                           descriptors=descriptors)
+                           descriptors=descriptors, port=port, sockets=sockets, launcher=launcher)
         started.append(daemon)
         return daemon
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -72,7 +73,9 @@ def transcript(daemon: Lifeguard, user: str, password: str) -> list[tuple]:
         else:
             client.send(password_message(password))
         fields = refusal(client)
-    seen.append(tuple((name, fields[name].replace(user, "USER")) for name in sorted(fields)))
+    seen.append(tuple(
+        (name, re.sub(r"connection \d+", "connection NUMBER", fields[name].replace(user, "USER")))
+        for name in sorted(fields)))
     return seen
 
 
@@ -84,7 +87,8 @@ def test_an_unknown_user_is_sent_what_a_wrong_password_is_sent(guard, method: st
     daemon = guard(method)
     known = transcript(daemon, "app", secrets.WRONG)
     assert known[-1] == (
-        ("C", "28P01"), ("M", 'password authentication failed for user "USER"'), ("S", "FATAL"), ("V", "FATAL"))
+        ("C", "28P01"), ("D", "Client connection NUMBER."), ("M", 'password authentication failed for user "USER"'),
+        ("S", "FATAL"), ("V", "FATAL"))
     assert transcript(daemon, "nobody", secrets.WRONG) == known
     # The name is repeated in the answer, so it must be a name with strange characters that comes back unharmed.
     assert transcript(daemon, 'no"body; --', secrets.WRONG) == known

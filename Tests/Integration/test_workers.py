@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from kit import secrets
+from kit import logs, secrets
 from kit.certificates import Certificates
 from kit.daemon import Lifeguard
 from kit.logins import DRIVERS, parameters
@@ -341,7 +341,7 @@ def test_no_worker_lets_a_wrong_password_in(guarded, workers: int):
             assert login.user == ("app" if right else None), login
 
     in_parallel(20, work)
-    wait_until(lambda: daemon.log().count('reason="wrong password"') == 50, "the log has all of them")
+    wait_until(lambda: logs.count(daemon.log(), "login refused", reason="wrong password") == 50, "the log has all of them")
 
 
 @WORKERS

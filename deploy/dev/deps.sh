@@ -104,6 +104,7 @@ for what; do
     test)
       need python3-venv "runs the tests with real clients"
       command -v java >/dev/null || need default-jre-headless "runs pgjdbc, one of the clients"
+      command -v systemd-analyze >/dev/null || need systemd "checks the units; it does not run here"
       command -v openssl >/dev/null || need openssl "makes the tests' certificates"
       ;;
     bench)

@@ -10,10 +10,11 @@ import socket
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import secrets
+from . import secrets, systemd
 from .processes import free_port, run, spawn
 from .waiting import wait_until
 
@@ -47,9 +48,11 @@ class Lifeguard:
     """A running daemon with its settings, log and admin socket in a folder of its own."""
 
     def __init__(self, folder: Path, sections: dict[str, dict[str, Any]], *, environment: dict[str, str] | None = None,
-                 wait: bool = True, binary: Path = BINARY, descriptors: int | None = None) -> None:
+                 wait: bool = True, binary: Path = BINARY, descriptors: int | None = None, port: int | None = None,
+                 sockets: Sequence[socket.socket] = (), launcher: Sequence[str] = ()) -> None:
+        """`port` is where clients connect; `sockets` are passed as systemd does; `launcher` stands before the command."""
         self.folder = folder
-        self.port = free_port()
+        self.port = port or free_port()
         self.http_port = free_port()
         self.config = folder / "lifeguard.toml"
         self.log_file = folder / "lifeguard.log"
@@ -63,8 +66,10 @@ class Lifeguard:
         limit = [] if descriptors is None else ["prlimit", f"--nofile={descriptors}:{descriptors}", "--"]
         with self.log_file.open("ab") as log:
             self.process = spawn(
-                [*limit, binary, "serve", "--config", self.config], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, env={**os.environ, "SWIFT_BACKTRACE": "color=no", **(environment or {})})
+                [*limit, *launcher, *systemd.launcher(sockets), binary, "serve", "--config", self.config],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                pass_fds=[each.fileno() for each in sockets],
+                env={**os.environ, "SWIFT_BACKTRACE": "color=no", **(environment or {})})
         # What the test itself expects of the end; a test that kills the daemon sets this to None.
         self.expected_exit: int | None = 0
         #: What user `postgres` needs besides its name to get into the console.

@@ -1,0 +1,54 @@
+import Reactor
+import Settings
+
+/// The listeners of a daemon: those of the settings, and those that the service manager has opened.
+///
+/// A passed listener that is bound to an address of the settings is used instead of binding it again. One that no setting
+/// names is served all the same.
+struct ListenerSet {
+  let listeners: [Listener]
+  /// Addresses of passed listeners that other machines can reach.
+  let remotePassed: [ListenEndpoint]
+
+  /// Opens what is not open yet, for `users` event loops.
+  init(
+    _ settings: Settings, passed descriptors: [Int32], users: Int, log: (PoolEvent) -> Void
+  ) throws(ListenError) {
+    var passed: [Listener] = []
+    var configured: [Listener] = []
+    do throws(ListenError) {
+      for descriptor in descriptors { passed.append(try Listener.passed(descriptor, users: users)) }
+      for address in settings.server.listen {
+        for listener in try Listener.open(ListenEndpoint(address), users: users, passed: passed)
+        where !configured.contains(where: { $0 === listener }) {
+          configured.append(listener)
+        }
+      }
+      remotePassed = passed.map(\.endpoint).filter { !$0.isLocal }
+      if let problem = ListenerSet.trustProblem(settings, remotePassed) { throw problem }
+    } catch {
+      let opened = passed + configured.filter { listener in !passed.contains { $0 === listener } }
+      for listener in opened { for _ in 0..<users { listener.release() } }
+      throw error
+    }
+    let others = passed.filter { listener in !configured.contains { $0 === listener } }
+    for listener in passed {
+      log(
+        .listenerPassed(
+          listener: listener.endpoint.description, isInSettings: !others.contains { $0 === listener }))
+    }
+    listeners = configured + others
+  }
+
+  /// What is wrong with settings that take everybody at their word, where other machines can reach a passed listener; the
+  /// settings' own listeners have been checked with the settings.
+  static func trustProblem(_ settings: Settings, _ remotePassed: [ListenEndpoint]) -> ListenError? {
+    guard settings.auth.method == .trust, !settings.auth.allowRemoteTrust, let endpoint = remotePassed.first else {
+      return nil
+    }
+    return ListenError(
+      endpoint: endpoint,
+      reason: "it was passed, and [auth] method = \"trust\" lets anybody who reaches it be any user; pass a "
+        + "loopback address or a Unix socket, or set allow_remote_trust = true")
+  }
+}
