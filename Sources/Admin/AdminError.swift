@@ -43,7 +43,9 @@ public struct AdminError: Error, Sendable, Equatable, CustomStringConvertible {
     sqlState: "57014", message: "the pause ended before all server connections were closed")
 
   /// F0000: settings that cannot be taken; nothing has changed.
-  public static func settingsRefused(_ problems: [String]) -> AdminError {
-    AdminError(sqlState: "F0000", message: "settings not changed: \(problems.joined(separator: "; "))")
+  ///
+  /// - Parameter what: `reloaded` or `changed`.
+  public static func settingsNot(_ what: String, _ problems: [String]) -> AdminError {
+    AdminError(sqlState: "F0000", message: "settings not \(what): \(problems.joined(separator: "; "))")
   }
 }

@@ -68,10 +68,10 @@ extension Daemon {
     case .reloadDryRun: return .table(AdminTable.changes(try changesOfReload()), tag: command.tag)
     case .reload:
       let problems = reload()
-      if !problems.isEmpty { throw .settingsRefused(problems) }
+      if !problems.isEmpty { throw .settingsNot("reloaded", problems) }
     case .set(let key, let value):
       let problems = set(key, to: value)
-      if !problems.isEmpty { throw .settingsRefused(problems) }
+      if !problems.isEmpty { throw .settingsNot("changed", problems) }
     case .pause(let database):
       let scope = try scope(database)
       dataPlane?.order { $0.pause(scope) }

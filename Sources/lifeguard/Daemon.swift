@@ -84,7 +84,7 @@ final class Daemon: Sendable {
           needsRestart: $0.needsRestart)
       }
     } catch {
-      throw .settingsRefused(Daemon.problems(error))
+      throw .settingsNot("reloaded", Daemon.problems(error))
     }
   }
 
