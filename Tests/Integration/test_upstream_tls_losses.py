@@ -14,7 +14,7 @@ from kit.daemon import Lifeguard
 from kit.postgres import PostgreSQL
 from kit.tls import tls_client
 from kit.waiting import wait_until
-from kit.wire import COPY_DONE, WireClient, copy_data, error, query, startup
+from kit.wire import COPY_DONE, Closed, WireClient, copy_data, error, query, startup
 
 APP = {"user": "app", "database": "app"}
 
@@ -114,7 +114,12 @@ def test_what_runs_when_its_server_dies_gets_one_error(
         wait_until(lambda: running(tls_postgres, "lost"), "it runs")
         assert tls_postgres.psql("select count(pg_terminate_backend(pid)) from pg_stat_activity "
                                  "where usename = 'app' and query like '%lost%'") == "1"
-        fields = error(client.until_ready())
+        try:
+            fields = error(client.until_ready())
+        except Closed as closed:
+            # Half of a row had been relayed: nothing can be sent behind it.
+            assert "repeat" in begun and "lost the server connection in the middle of a message" in str(closed)
+            return
         assert fields["C"] in codes, fields
         if begun.startswith("begin"):
             client.ask(query("rollback"))

@@ -218,7 +218,7 @@ class WireClient:
             except ConnectionResetError:
                 data = b""
             if not data:
-                raise Closed(f"after {bytes(self._buffer)!r}")
+                raise Closed(f"after {bytes(self._buffer[-1000:])!r}")
             self._buffer += data
         taken = bytes(self._buffer[:count])
         del self._buffer[:count]
