@@ -114,20 +114,20 @@ public enum Metrics {
         "lifeguard_pool_\(name)_total", .counter, help,
         pools.map { ($0.labels, String(value($0.pool.counters))) })
     }
-    counter("transactions", "Transactions that ended.", \.xactCount)
-    counter("queries", "Queries that ended.", \.queryCount)
-    counter("server_assignments", "Times that a client was given a server connection.", \.serverAssignmentCount)
-    counter("received_bytes", "Bytes received from clients.", \.bytesReceived)
-    counter("sent_bytes", "Bytes sent to clients.", \.bytesSent)
-    counter("client_parses", "Prepared statements that clients made.", \.clientParseCount)
-    counter("server_parses", "Prepared statements that were made on servers.", \.serverParseCount)
-    counter("binds", "Bind messages.", \.bindCount)
+    counter("transactions", "Transactions that the server ended.", \.xactCount)
+    counter("queries", "Queries that the server answered.", \.queryCount)
+    counter("server_assignments", "Requests that were given a server connection.", \.serverAssignmentCount)
+    counter("received_bytes", "Bytes received from clients, without what TLS adds.", \.bytesReceived)
+    counter("sent_bytes", "Bytes sent to clients, without what TLS adds.", \.bytesSent)
+    counter("client_parses", "Parse messages of clients that went to a server.", \.clientParseCount)
+    counter("server_parses", "Parse messages that were sent to servers.", \.serverParseCount)
+    counter("binds", "Bind messages of clients that went to a server.", \.bindCount)
     counter("client_logins", "Clients that logged in.", \.loginCount)
     counter("connects", "Server connections that were opened.", \.connects)
     counter("connect_failures", "Dials that failed.", \.connectFailures)
-    counter("checkouts", "Server connections handed to clients.", \.checkouts)
-    counter("checkins", "Server connections given back by clients.", \.checkins)
-    counter("invalidations", "Server connections closed as dead, unfit or of an older generation.", \.invalidations)
+    counter("checkouts", "Server connections handed to clients, for logins too.", \.checkouts)
+    counter("checkins", "Server connections given back by clients, left behind or lost.", \.checkins)
+    counter("invalidations", "Server connections lost, or closed as unfit, paused or the like.", \.invalidations)
     counter("recycles", "Server connections replaced for their age (pool_recycle).", \.recycles)
     counter("overflow_dials", "Dials beyond pool_size.", \.overflowDials)
     counter("overflow_closes", "Overflow connections closed after overflow_linger.", \.overflowCloses)
@@ -140,7 +140,7 @@ public enum Metrics {
       pools.flatMap { pool, labels in
         outcomes.map { outcome, value in ("\(labels),outcome=\"\(outcome)\"", String(value(pool.counters))) }
       })
-    counter("cancels", "Cancel requests passed on to the server.", \.cancels)
+    counter("cancels", "Cancel requests sent to the server.", \.cancels)
     counter(
       "settings_applied", "Times that a client's settings were written ahead of its first bytes.", \.settingsApplied)
     counter("settings_confirmed", "Times that a client's settings took a round trip.", \.settingsConfirmed)
@@ -161,7 +161,7 @@ public enum Metrics {
         writer.line("\(family)_count", labels, String(totals[lastBuckets.count]))
       }
     }
-    histogram("wait", "From a client's request to its server connection.", \.wait)
+    histogram("wait", "From a client's request to its server connection, or to the end of the wait.", \.wait)
     histogram("connect", "From the start of a dial to a usable server connection.", \.connect)
     histogram("ping", "From a ping to its answer.", \.ping)
     histogram("query", "From a request to its ReadyForQuery.", \.query)

@@ -210,6 +210,7 @@ extension PoolSet {
     servers[server].isTrial = pools[pool].gate.isTrying
     servers[server].openedAt = now
     move(server, to: .dialing)
+    servers[server].isOverflow = pools[pool].open > pools[pool].configuration.poolSize
     effects.append(.dial(servers.token(server), PoolID(index: UInt32(pool), generation: pools[pool].slotGeneration)))
   }
 

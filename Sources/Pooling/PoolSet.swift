@@ -240,6 +240,9 @@ public struct PoolSet: ~Copyable {
   /// What the connection is doing; nil when it is gone.
   public func state(of server: ServerToken) -> ServerState? { servers.find(server).map { servers[$0].state } }
 
+  /// Whether the connection was dialed beyond `poolSize`.
+  public func isOverflow(_ token: ServerToken) -> Bool { servers.find(token).map { servers[$0].isOverflow } ?? false }
+
   /// Whether the client is in a queue.
   public func isWaiting(_ client: ClientToken) -> Bool { waiters.pool(of: client) != nil }
 

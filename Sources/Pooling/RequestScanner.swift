@@ -67,6 +67,7 @@ public struct RequestScanner: Sendable {
   /// A statement has been parsed since all was last answered.
   private var hasParsed = false
   private var isAtBoundary = true
+  private var forwarded = (parses: 0, binds: 0)
 
   public init() {}
 
@@ -86,6 +87,14 @@ public struct RequestScanner: Sendable {
   public var pin: Pin? {
     if holdsNamedStatement { return .namedStatement }
     return unnamedAwaitsUse ? .unnamedStatement : nil
+  }
+
+  /// Parse and Bind messages that have been forwarded since this was called last; nil where there were none.
+  @inline(__always)
+  public mutating func takeForwarded() -> (parses: Int, binds: Int)? {
+    if forwarded == (0, 0) { return nil }
+    defer { forwarded = (0, 0) }
+    return forwarded
   }
 
   /// A server connection has been checked out.
@@ -296,6 +305,7 @@ public struct RequestScanner: Sendable {
     case .functionCall: ledger.sent(.functionCall, by: .client)
     case .parse:
       hasParsed = true
+      forwarded.parses &+= 1
       if header.bodyLength > 0 && bytes[body] != 0 {
         holdsNamedStatement = true
       } else {
@@ -304,6 +314,7 @@ public struct RequestScanner: Sendable {
       }
       ledger.sent(.parse, by: .client)
     case .bind:
+      forwarded.binds &+= 1
       // What an earlier cycle has parsed may be anything.
       if !hasParsed { mayCommit = true }
       if bindsUnnamedStatement(bytes, cursor, header) { unnamedAwaitsUse = false }

@@ -41,6 +41,8 @@ struct ServerTable {
     var state = ServerState.free
     /// A dial that was made while the pool's gate was shut.
     var isTrial = false
+    /// There were more than `poolSize` when it was dialed, itself included.
+    var isOverflow = false
     /// A cancel was aimed at it: one Sync round trip comes before it is lent again.
     var needsPing = false
     /// Cancel requests under way that are aimed at it.

@@ -46,6 +46,8 @@ final class Client: Connection {
   var isEncrypted = false
   /// Version and cipher, once the handshake is complete.
   var tlsSummary: String?
+  /// What it has sent and been sent before its pool was known, without TLS's own; the pool's telemetry gets it then.
+  var earlyBytes = (received: 0, sent: 0)
   /// While `phase` is `authentication`.
   var exchange: LoginExchange?
   /// A key is being derived, or the server asked: nothing is read until that is over.
@@ -94,6 +96,9 @@ final class Client: Connection {
   /// not heard of.
   var heldError: Refusal?
   var waitingSince: Int64 = 0
+  /// When bytes of a request came last; 0 before the first.
+  var requestedAt: Int64 = 0
+  /// Since when its request has been under way: from its server connection on, or from the ReadyForQuery before.
   var requestSince: Int64 = 0
   var transactionSince: Int64 = 0
   /// On the admin console.
@@ -130,7 +135,8 @@ final class Client: Connection {
   // MARK: Input
 
   override func received(_ bytes: Span<UInt8>) {
-    pool?.telemetry.bytesReceived.add(UInt64(bytes.count))
+    if let pool { pool.telemetry.bytesReceived.add(UInt64(bytes.count)) } else { earlyBytes.received += bytes.count }
+    if phase == .serving || phase == .console { requestedAt = worker.loop.now }
     if inbox.isEmpty {
       let used = consume(bytes)
       if phase != .closed && used < bytes.count { inbox.append(bytes.extracting(used...), from: worker.loop.blocks) }
@@ -219,6 +225,12 @@ final class Client: Connection {
       requestLimit: worker.requestLimit(server.pool),
       mayPin: server.pool.sharesConnections ? server.pool.pinned < server.pool.settings.maxPinned : true,
       isInBlock: server.status != .idle)
+    if let (parses, binds) = requests.takeForwarded() {
+      let telemetry = server.pool.telemetry
+      telemetry.clientParseCount.add(UInt64(parses))
+      telemetry.serverParseCount.add(UInt64(parses))
+      telemetry.bindCount.add(UInt64(binds))
+    }
     switch step {
     case .forward(let range):
       if awaitsRequest { requestBegins(on: server) }
@@ -333,8 +345,13 @@ final class Client: Connection {
   func send(_ write: (inout MessageWriter) -> Void) {
     var writer = MessageWriter()
     write(&writer)
-    pool?.telemetry.bytesSent.add(UInt64(writer.bytes.count))
-    worker.loop.send(writer.bytes.span, to: socket)
+    send(writer.bytes.span)
+  }
+
+  /// Sends bytes to the client.
+  func send(_ bytes: Span<UInt8>) {
+    if let pool { pool.telemetry.bytesSent.add(UInt64(bytes.count)) } else { earlyBytes.sent += bytes.count }
+    worker.loop.send(bytes, to: socket)
   }
 
   /// Sends a last error of the daemon's own, which names the connection, and closes the connection.

@@ -174,6 +174,8 @@ extension Client {
     }
     provenPassword = nil
     pool!.clients += 1
+    pool!.telemetry.bytesReceived.add(UInt64(earlyBytes.received))
+    pool!.telemetry.bytesSent.add(UInt64(earlyBytes.sent))
     phase = .login
     worker.loggingInCount += 1
     return true
@@ -211,6 +213,7 @@ extension Client {
       startupApplied(server, nil)
     } else {
       isApplying = true
+      pool.telemetry.settingsConfirmed.add()
       let encoding = wanted["client_encoding"] ?? "UTF8"
       server.sendQuery(difference.query(encoding: encoding), for: .settings(wanted))
     }

@@ -22,6 +22,7 @@ extension Client {
       // `sslnegotiation=direct`
       worker.loop.startTLS(on: self, context, requiresALPN: true, received: bytes.extracting(cursor...))
       isEncrypted = true
+      earlyBytes.received -= bytes.count - cursor
       cursor = bytes.count
       return false
     }
@@ -60,7 +61,7 @@ extension Client {
   private var offeredTLS: TLSServerContext? { isEncrypted || peer.isUnix ? nil : worker.configuration.tls }
 
   private func answer(_ letter: Unicode.Scalar) -> Bool {
-    worker.loop.send([UInt8(ascii: letter)].span, to: socket)
+    send([UInt8(ascii: letter)].span)
     return true
   }
 

@@ -37,6 +37,8 @@ final class Server: Connection {
   let token: ServerToken
   let pool: Pool
   let link: ServerLink
+  /// When its dial began.
+  let dialedAt: Int64
   let connectedAt: Int64
 
   var replies = ReplyScanner()
@@ -79,12 +81,13 @@ final class Server: Connection {
   var deadline = Int64.max
   var requestSince: Int64 = 0
 
-  init(worker: Worker, token: ServerToken, pool: Pool, link: ServerLink, settings: SessionSettings) {
+  init(worker: Worker, token: ServerToken, dial: Worker.Dial, link: ServerLink, settings: SessionSettings) {
     self.worker = worker
-    id = worker.environment.serverNumbers.next()
+    id = dial.id
     self.token = token
-    self.pool = pool
+    pool = dial.pool
     self.link = link
+    dialedAt = dial.since
     self.settings = settings
     connectedAt = worker.loop.now
   }

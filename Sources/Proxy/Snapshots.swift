@@ -32,6 +32,7 @@ extension Worker {
     let all = allClients
     snapshot.clients = all.filter { !$0.isHalfOpen }.map { clientSnapshot($0, clock) }
     snapshot.servers = servers.all.map { serverSnapshot($0, clock) }
+    snapshot.servers += dials.values.map { dialSnapshot($0, clock) }
     snapshot.memory = [
       MemorySnapshot(name: "client", objects: all), MemorySnapshot(name: "server", objects: servers.all),
       MemorySnapshot(name: "pool", objects: allPools),
@@ -48,14 +49,14 @@ extension Worker {
     connection.remote = SocketAddressSnapshot(client.peer)
     connection.local = loop.localAddress(of: client).map { SocketAddressSnapshot($0) }
     connection.tls = client.tlsSummary
-    connection.requestTime = client.requestSince > 0 ? clock.wall(client.requestSince) : nil
+    connection.requestTime = client.requestedAt > 0 ? clock.wall(client.requestedAt) : nil
     connection.applicationName = client.applicationName
     connection.unreadBytes = client.inbox.count
     connection.unsentBytes = loop.pendingOutput(client.socket)
     let state: ClientState
-    if client.isWaiting || client.isApplying {
+    if client.isWaiting {
       state = .waiting
-    } else if client.phase == .login {
+    } else if client.phase == .login && client.server == nil {
       state = .login
     } else {
       state = client.server != nil || client.console.running != nil ? .active : .idle
@@ -65,6 +66,12 @@ extension Worker {
     snapshot.serverID = client.server?.id
     if client.server?.isPinned == true { snapshot.pinReason = "prepared statement" }
     return snapshot
+  }
+
+  private func dialSnapshot(_ dial: Dial, _ clock: SnapshotClock) -> ServerSnapshot {
+    let connection = ConnectionSnapshot(
+      id: dial.id, database: dial.pool.database, user: dial.pool.user, connectTime: clock.wall(dial.since))
+    return ServerSnapshot(state: .new, connection: connection)
   }
 
   private func serverSnapshot(_ server: Server, _ clock: SnapshotClock) -> ServerSnapshot {

@@ -73,6 +73,8 @@ final class Worker: EventLoopDelegate {
 
   /// A server connection that is being opened.
   struct Dial {
+    /// Its number in SHOW SERVERS, and that of the connection.
+    var id: Int64
     var pool: Pool
     var ticket: DialTicket
     var since: Int64
@@ -344,15 +346,14 @@ final class Worker: EventLoopDelegate {
       pools.checkin(serverToken, settings: server.settings.identity, now: time)
       return
     }
-    client.isWaiting = false
+    waitEnded(client, server.pool)
     client.server = server
     server.client = client
     client.requests.attached()
     server.replies.attached()
     let telemetry = server.pool.telemetry
-    telemetry.serverAssignmentCount.add()
     telemetry.checkouts.add()
-    telemetry.wait.record(microseconds: UInt64(max(0, loop.now - client.waitingSince) / 1000))
+    if client.phase != .login { telemetry.serverAssignmentCount.add() }
     client.requestSince = loop.now
     client.transactionSince = loop.now
     server.requestSince = loop.now
@@ -390,16 +391,23 @@ final class Worker: EventLoopDelegate {
       difference.query(encoding: wanted["client_encoding"] ?? "UTF8"), for: .settings(wanted))
   }
 
+  /// A client waits no longer, however its wait ended.
+  private func waitEnded(_ client: Client, _ pool: Pool) {
+    client.isWaiting = false
+    pool.telemetry.wait.record(microseconds: UInt64(max(0, loop.now - client.waitingSince) / 1000))
+  }
+
   private func fail(_ token: ClientToken, _ failure: WaitFailure) {
     guard let client = client(token), let pool = client.pool else { return }
-    client.isWaiting = false
+    waitEnded(client, pool)
     let detail = pool.lastFailure?.text ?? "no connection could be opened"
     switch failure {
     case .timeout:
       pool.telemetry.timeouts.add()
       client.refusal = .timeout(pool)
     case .outage:
-      pool.telemetry.timeouts.add()
+      let timeout = pool.settings.poolTimeout?.nanoseconds ?? .max
+      if loop.now - client.waitingSince >= timeout { pool.telemetry.timeouts.add() }
       client.refusal = .timeout(pool, detail: detail)
     case .rejected:
       client.refusal = .unavailable(
@@ -490,7 +498,6 @@ final class Worker: EventLoopDelegate {
   /// A client gives its server connection back, clean.
   private func checkin(_ server: Server, _ client: Client) {
     separate(server, client)
-    server.pool.telemetry.checkins.add()
     if server.cleaning == .none {
       pools.checkin(server.token, settings: server.settings.identity, now: time)
     } else {
@@ -502,6 +509,7 @@ final class Worker: EventLoopDelegate {
   /// Takes a client and its server connection apart.
   func separate(_ server: Server, _ client: Client) {
     precondition(server.client === client && client.server === server, "not together")
+    server.pool.telemetry.checkins.add()
     server.client = nil
     client.server = nil
     client.isApplying = false
@@ -584,7 +592,7 @@ final class Worker: EventLoopDelegate {
     guard let client = clients[slot: CancelKeyLayout.slot(of: key.processID)], client.cancelSecret == key.secret
     else { return }
     if client.isWaiting, client.phase == .serving, let pool = client.pool {
-      client.isWaiting = false
+      waitEnded(client, pool)
       pools.abandon(client.token, now: time)
       client.refusal = .cancelled(pool)
       resume(client)
@@ -612,8 +620,8 @@ final class Worker: EventLoopDelegate {
     let wasInside = client.requests.isInsideForwardedMessage
     client.phase = .closed
     loop.closeAfterOutput(client)
-    if client.isWaiting {
-      client.isWaiting = false
+    if client.isWaiting, let pool = client.pool {
+      waitEnded(client, pool)
       pools.abandon(client.token, now: time)
     }
     if let server = client.server {

@@ -35,8 +35,9 @@ final class ClientMove: @unchecked Sendable {
   let isProven: Bool
   let provenPassword: Password?
   let tlsSummary: String?
-  /// What it has sent already.
+  /// What it has sent already, and has not been looked at.
   let unread: [UInt8]
+  let earlyBytes: (received: Int, sent: Int)
 
   init(_ client: Client, to name: PoolName) {
     id = client.id
@@ -52,6 +53,7 @@ final class ClientMove: @unchecked Sendable {
     provenPassword = client.provenPassword
     tlsSummary = client.tlsSummary
     unread = client.inbox.copy
+    earlyBytes = client.earlyBytes
   }
 }
 
@@ -169,6 +171,7 @@ extension Worker {
     client.provenPassword = move.provenPassword
     client.tlsSummary = move.tlsSummary
     client.isEncrypted = move.tlsSummary != nil
+    client.earlyBytes = move.earlyBytes
     let unread = move.unread
     client.inbox.append(unread.span, from: loop.blocks)
     loop.adopt(move.socket, for: client)

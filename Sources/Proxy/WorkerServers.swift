@@ -15,8 +15,8 @@ extension Worker {
     let ticket = environment.dialers.dial(
       pool.target, deadline: loop.now + pool.settings.connectTimeout.nanoseconds
     ) { [mailbox] outcome in mailbox.post(.dialed(token, outcome)) }
-    if pools.counts(pool.id).overflow > 0 { pool.telemetry.overflowDials.add() }
-    dials[token] = Dial(pool: pool, ticket: ticket, since: loop.now)
+    if pools.isOverflow(token) { pool.telemetry.overflowDials.add() }
+    dials[token] = Dial(id: environment.serverNumbers.next(), pool: pool, ticket: ticket, since: loop.now)
   }
 
   func dialed(_ token: ServerToken, _ outcome: Result<ServerLink, DialFailure>) {
@@ -24,10 +24,9 @@ extension Worker {
     let pool = dial.pool
     switch outcome {
     case .success(let link):
-      pool.telemetry.connect.record(microseconds: UInt64(max(0, loop.now - dial.since) / 1000))
       let reported = link.parameters.map { SessionSetting(name: $0.name, value: WireText($0.value)) }
       let server = Server(
-        worker: self, token: token, pool: pool, link: link, settings: settingsTable.settings(reported: reported))
+        worker: self, token: token, dial: dial, link: link, settings: settingsTable.settings(reported: reported))
       servers[token] = server
       let tls = unsafe link.tlsHandle.map { unsafe TLSStream(borrowing: $0) }
       loop.adopt(link.descriptor, for: server, owned: false, tls: tls)
@@ -56,6 +55,7 @@ extension Worker {
     server.work = .none
     server.deadline = .max
     pool.telemetry.connects.add()
+    pool.telemetry.connect.record(microseconds: UInt64(max(0, loop.now - server.dialedAt) / 1000))
     recordLatency(server)
     pool.lastFailure = nil
     pool.opened(with: server.settings)
@@ -261,6 +261,7 @@ extension Worker {
     _ server: Server, reason: CloseReason, detail: String = "the connection could not be used any more"
   ) {
     takeFromClient(server, detail: detail)
+    if case .ping = server.work, reason != .killed { server.pool.telemetry.pingsFailed.add() }
     if case .handOver = server.work {
       dropServer(server)
       dialFailed(
@@ -283,6 +284,7 @@ extension Worker {
 
   private func terminate(_ server: Server) {
     if !server.replies.ledger.isEmpty && !server.isCancelling {
+      server.pool.telemetry.cancels.add()
       environment.cancellers.cancel(server.link.cancelHandle) { _ in }
     }
     server.work = .closing

@@ -1,20 +1,20 @@
 /// The counters and histograms of one pool: of one worker, or of several workers or pools added up.
 public struct PoolCounters: Sendable, Equatable {
-  /// Transactions that ended.
+  /// Transactions that the server ended; one that its client or its connection did not survive is none.
   public var xactCount: UInt64 = 0
-  /// Queries that ended; PgBouncer's sense: each ReadyForQuery ends one.
+  /// Queries that the server answered: each ReadyForQuery of its ends one. What the daemon answers itself is none.
   public var queryCount: UInt64 = 0
-  /// Times that a client was given a server connection.
+  /// Times that a client's request was given a server connection; as in PgBouncer, not its login.
   public var serverAssignmentCount: UInt64 = 0
-  /// Bytes received from clients.
+  /// Bytes received from clients, from the first of their login on, without what TLS adds.
   public var bytesReceived: UInt64 = 0
-  /// Bytes sent to clients.
+  /// Bytes sent to clients, from the first of their login on, without what TLS adds.
   public var bytesSent: UInt64 = 0
-  /// Prepared statements that clients made.
+  /// Parse messages of clients that went to a server.
   public var clientParseCount: UInt64 = 0
-  /// Prepared statements that were made on servers.
+  /// Parse messages that were sent to servers.
   public var serverParseCount: UInt64 = 0
-  /// Bind messages.
+  /// Bind messages of clients that went to a server.
   public var bindCount: UInt64 = 0
   /// Clients that logged in.
   public var loginCount: UInt64 = 0
@@ -22,15 +22,17 @@ public struct PoolCounters: Sendable, Equatable {
   public var connects: UInt64 = 0
   /// Dials that failed.
   public var connectFailures: UInt64 = 0
-  /// Server connections handed to clients.
+  /// Server connections handed to clients, for their logins too.
   public var checkouts: UInt64 = 0
-  /// Server connections given back by clients.
+  /// Server connections that clients ceased to have: given back, left behind, or lost. Clients have what `checkouts` is
+  /// ahead.
   public var checkins: UInt64 = 0
-  /// Connections that were closed because they were dead, unfit, or of an older generation.
+  /// Connections that were lost, or closed otherwise than by `recycles` and `overflowCloses`: as unfit, outdated,
+  /// paused, killed, or too many. What `connects` is ahead of all three is open.
   public var invalidations: UInt64 = 0
   /// Connections that were replaced for their age (`pool_recycle`).
   public var recycles: UInt64 = 0
-  /// Dials beyond `pool_size`.
+  /// Dials beyond `pool_size`, where connections that are still closing count too.
   public var overflowDials: UInt64 = 0
   /// Overflow connections that were closed after `overflow_linger`.
   public var overflowCloses: UInt64 = 0
@@ -42,21 +44,24 @@ public struct PoolCounters: Sendable, Equatable {
   public var pingsFailed: UInt64 = 0
   /// Pings that `pre_ping_timeout` ended.
   public var pingsTimedOut: UInt64 = 0
-  /// Cancel requests passed on to the server.
+  /// Cancel requests sent to the server: for clients that ask, for what a client left running, and for what is closed
+  /// while it is busy.
   public var cancels: UInt64 = 0
   /// Times that a client's settings were written ahead of its first bytes.
   public var settingsApplied: UInt64 = 0
-  /// Times that a client's settings took a round trip of their own.
+  /// Times that a client's settings took a round trip of their own, at its login or later.
   public var settingsConfirmed: UInt64 = 0
-  /// From a client's request to its server connection.
+  /// From a client's request, or login, to its server connection; or to the end of the wait without one, which
+  /// PgBouncer does not count.
   public var wait = HistogramSnapshot()
   /// From the start of a dial to a usable server connection.
   public var connect = HistogramSnapshot()
   /// From a ping to its answer.
   public var ping = HistogramSnapshot()
-  /// From a request to its ReadyForQuery.
+  /// From a request to its ReadyForQuery, without the wait for a server connection. One that was sent ahead begins with
+  /// the ReadyForQuery before.
   public var query = HistogramSnapshot()
-  /// From a transaction's first request to the ReadyForQuery that ended it.
+  /// From a transaction's first request to the ReadyForQuery that ended it, without the wait for a server connection.
   public var transaction = HistogramSnapshot()
   /// From a ReadyForQuery inside a transaction block to the client's next request.
   public var idleInTransaction = HistogramSnapshot()

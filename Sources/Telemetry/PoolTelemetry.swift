@@ -5,21 +5,21 @@
 public final class PoolTelemetry: Sendable {
   // Counted by PgBouncer too.
 
-  /// Transactions that ended.
+  /// Transactions that the server ended; one that its client or its connection did not survive is none.
   public let xactCount = Counter()
-  /// Queries that ended; PgBouncer's sense: each ReadyForQuery ends one.
+  /// Queries that the server answered: each ReadyForQuery of its ends one. What the daemon answers itself is none.
   public let queryCount = Counter()
-  /// Times that a client was given a server connection.
+  /// Times that a client's request was given a server connection; as in PgBouncer, not its login.
   public let serverAssignmentCount = Counter()
-  /// Bytes received from clients.
+  /// Bytes received from clients, from the first of their login on, without what TLS adds.
   public let bytesReceived = Counter()
-  /// Bytes sent to clients.
+  /// Bytes sent to clients, from the first of their login on, without what TLS adds.
   public let bytesSent = Counter()
-  /// Prepared statements that clients made.
+  /// Parse messages of clients that went to a server.
   public let clientParseCount = Counter()
-  /// Prepared statements that were made on servers.
+  /// Parse messages that were sent to servers.
   public let serverParseCount = Counter()
-  /// Bind messages.
+  /// Bind messages of clients that went to a server.
   public let bindCount = Counter()
   /// Clients that logged in.
   public let loginCount = Counter()
@@ -30,15 +30,17 @@ public final class PoolTelemetry: Sendable {
   public let connects = Counter()
   /// Dials that failed.
   public let connectFailures = Counter()
-  /// Server connections handed to clients.
+  /// Server connections handed to clients, for their logins too.
   public let checkouts = Counter()
-  /// Server connections given back by clients.
+  /// Server connections that clients ceased to have: given back, left behind, or lost. Clients have what `checkouts` is
+  /// ahead.
   public let checkins = Counter()
-  /// Connections that were closed because they were dead, unfit, or of an older generation.
+  /// Connections that were lost, or closed otherwise than by `recycles` and `overflowCloses`: as unfit, outdated,
+  /// paused, killed, or too many. What `connects` is ahead of all three is open.
   public let invalidations = Counter()
   /// Connections that were replaced for their age (`pool_recycle`).
   public let recycles = Counter()
-  /// Dials beyond `pool_size`.
+  /// Dials beyond `pool_size`, where connections that are still closing count too.
   public let overflowDials = Counter()
   /// Overflow connections that were closed after `overflow_linger`.
   public let overflowCloses = Counter()
@@ -50,31 +52,34 @@ public final class PoolTelemetry: Sendable {
   public let pingsFailed = Counter()
   /// Pings that `pre_ping_timeout` ended.
   public let pingsTimedOut = Counter()
-  /// Cancel requests passed on to the server.
+  /// Cancel requests sent to the server: for clients that ask, for what a client left running, and for what is closed
+  /// while it is busy.
   public let cancels = Counter()
   /// Times that a client's settings were written ahead of its first bytes.
   public let settingsApplied = Counter()
-  /// Times that a client's settings took a round trip of their own.
+  /// Times that a client's settings took a round trip of their own, at its login or later.
   public let settingsConfirmed = Counter()
 
   // Durations.
 
-  /// From a client's request to its server connection.
+  /// From a client's request, or login, to its server connection; or to the end of the wait without one, which
+  /// PgBouncer does not count.
   public let wait = Histogram()
   /// From the start of a dial to a usable server connection.
   public let connect = Histogram()
   /// From a ping to its answer.
   public let ping = Histogram()
-  /// From a request to its ReadyForQuery.
+  /// From a request to its ReadyForQuery, without the wait for a server connection. One that was sent ahead begins with
+  /// the ReadyForQuery before.
   public let query = Histogram()
-  /// From a transaction's first request to the ReadyForQuery that ended it.
+  /// From a transaction's first request to the ReadyForQuery that ended it, without the wait for a server connection.
   public let transaction = Histogram()
   /// From a ReadyForQuery inside a transaction block to the client's next request.
   public let idleInTransaction = Histogram()
 
   // How things are now.
 
-  /// Clients that have logged in.
+  /// Clients whose pool it is, also while their login waits for a server connection.
   public let clients = Gauge()
   /// Those of them that wait for a server connection.
   public let clientsWaiting = Gauge()

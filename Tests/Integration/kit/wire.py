@@ -157,6 +157,8 @@ class WireClient:
         self.socket = socket.create_connection((host, port), timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()
+        #: What has gone through the socket until now; inside of TLS, without what TLS adds.
+        self.bytes_sent = self.bytes_received = 0
         self.parameters: dict[str, str] = {}
         self.pid = self.secret = 0
         if parameters is not None:
@@ -199,7 +201,9 @@ class WireClient:
 
     def send(self, *messages: bytes) -> None:
         """Sends bytes, all messages in one write."""
-        self.socket.sendall(b"".join(messages))
+        data = b"".join(messages)
+        self.socket.sendall(data)
+        self.bytes_sent += len(data)
 
     def receive(self) -> Message:
         """The next message; raises Closed at the end of the stream."""
@@ -220,6 +224,7 @@ class WireClient:
             if not data:
                 raise Closed(f"after {bytes(self._buffer[-1000:])!r}")
             self._buffer += data
+            self.bytes_received += len(data)
         taken = bytes(self._buffer[:count])
         del self._buffer[:count]
         return taken
