@@ -11,8 +11,15 @@ public enum Origin: UInt8, Sendable {
 /// Flush and CopyData are not among them: they have no reply of their own.
 public enum Request: UInt8, Sendable {
   case parse
+  /// A Close in the place of a Parse of what the server has already: its reply means ParseComplete to the client, and it
+  /// comes, or is skipped, exactly when that would.
+  case knownParse
+  /// A Parse that the client knows nothing of; only its error is the client's.
+  case hiddenParse
   case bind
   case describeStatement
+  /// A Describe of a statement whose replies the client does not see; an error is the client's.
+  case hiddenDescribe
   case describePortal
   case execute
   case close
@@ -47,6 +54,8 @@ public struct Ledger: Sendable {
   private struct Entry {
     var request: Request
     var origin: Origin
+    /// Somebody wants to know what becomes of it.
+    var isNoted = false
   }
 
   private var entries: Deque<Entry> = []
@@ -63,8 +72,21 @@ public struct Ledger: Sendable {
   /// Syncs sent into a COPY IN that failed: each may have been swallowed, or be answered yet. They are a client's, as
   /// the daemon sends none into a COPY.
   private var doubtfulSyncs = 0
+  /// Noted requests that have succeeded, and that have failed or were skipped, since `takeNoted` was called.
+  private var noted = (succeeded: 0, failed: 0)
 
   public init() {}
+
+  /// Noted requests whose end has come since the last call. They end in the order in which they were sent.
+  @inline(__always)
+  public mutating func takeNoted() -> (succeeded: Int, failed: Int)? {
+    if noted == (0, 0) { return nil }
+    defer { noted = (0, 0) }
+    return noted
+  }
+
+  /// The request that is owed the next reply.
+  public var oldest: Request? { entries.first?.request }
 
   /// No reply is owed, none may come, and the server is not skipping.
   public var isEmpty: Bool { entries.isEmpty && !isSkipping && doubtfulSyncs == 0 }
@@ -86,7 +108,9 @@ public struct Ledger: Sendable {
     entries.reduce(into: 0) { count, entry in
       switch entry.request {
       case .sync, .query, .functionCall: if entry.origin == .client { count += 1 }
-      case .parse, .bind, .describeStatement, .describePortal, .execute, .close, .copyEnd: break
+      case .parse, .knownParse, .hiddenParse, .bind, .describeStatement, .hiddenDescribe, .describePortal, .execute,
+        .close, .copyEnd:
+        break
       }
     }
   }
@@ -101,18 +125,23 @@ public struct Ledger: Sendable {
   public var mayCopyIn: Bool { isCopyIn || !entries.isEmpty }
 
   /// A request has been sent.
-  public mutating func sent(_ request: Request, by origin: Origin) {
+  ///
+  /// - Parameter isNoted: `takeNoted` is to tell its end.
+  /// - Returns: whether it has an entry. It has none where the server will not act on it.
+  @discardableResult
+  public mutating func sent(_ request: Request, by origin: Origin, isNoted: Bool = false) -> Bool {
     if isSkipping {
-      guard request == .sync else { return }
+      guard request == .sync else { return false }
       isSkipping = false
     } else if isCopyIn {
       if request == .copyEnd { isCopyIn = false }
       if request == .sync { swallowedSyncs += 1 }
-      if request == .copyEnd || request == .sync { return }
+      if request == .copyEnd || request == .sync { return false }
     } else if request == .copyEnd && entries.isEmpty {
-      return
+      return false
     }
-    entries.append(Entry(request: request, origin: origin))
+    entries.append(Entry(request: request, origin: origin, isNoted: isNoted))
+    return true
   }
 
   /// A reply has come, by its type byte. NoticeResponse, ParameterStatus and NotificationResponse are asynchronous and
@@ -156,7 +185,7 @@ public struct Ledger: Sendable {
 
   /// The oldest request has had its last reply. A CopyDone or CopyFail that its COPY did not take has been ignored.
   private mutating func removeOldest() {
-    entries.removeFirst()
+    if entries.removeFirst().isNoted { noted.succeeded += 1 }
     while let next = entries.first, next.request == .copyEnd { entries.removeFirst() }
     doubtfulSyncs += swallowedSyncs
     swallowedSyncs = 0
@@ -180,15 +209,19 @@ public struct Ledger: Sendable {
     case (.query, .errorResponse), (.functionCall, .errorResponse), (.sync, .errorResponse): .error
     case (.query, .readyForQuery), (.functionCall, .readyForQuery), (.sync, .readyForQuery): .last
     case (.functionCall, .functionCallResponse): .more
-    case (.parse, .parseComplete), (.bind, .bindComplete), (.close, .closeComplete): .last
-    case (.describeStatement, .parameterDescription): .more
+    case (.parse, .parseComplete), (.hiddenParse, .parseComplete), (.knownParse, .closeComplete),
+      (.bind, .bindComplete), (.close, .closeComplete):
+      .last
+    case (.describeStatement, .parameterDescription), (.hiddenDescribe, .parameterDescription): .more
     case (.describeStatement, .rowDescription), (.describeStatement, .noData),
+      (.hiddenDescribe, .rowDescription), (.hiddenDescribe, .noData),
       (.describePortal, .rowDescription), (.describePortal, .noData):
       .last
     case (.execute, .dataRow), (.execute, .copyOutResponse), (.execute, .copyData), (.execute, .copyDone): .more
     case (.execute, .commandComplete), (.execute, .emptyQueryResponse), (.execute, .portalSuspended): .last
     case (.execute, .copyInResponse): .copyIn
-    case (.parse, .errorResponse), (.bind, .errorResponse), (.close, .errorResponse),
+    case (.parse, .errorResponse), (.knownParse, .errorResponse), (.hiddenParse, .errorResponse),
+      (.hiddenDescribe, .errorResponse), (.bind, .errorResponse), (.close, .errorResponse),
       (.describeStatement, .errorResponse), (.describePortal, .errorResponse), (.execute, .errorResponse):
       .error
     default: nil
@@ -209,7 +242,9 @@ public struct Ledger: Sendable {
         entries.remove(at: index)
         isCopyIn = false
         return
-      case .parse, .bind, .describeStatement, .describePortal, .execute, .close, .query, .functionCall: index += 1
+      case .parse, .knownParse, .hiddenParse, .bind, .describeStatement, .hiddenDescribe, .describePortal, .execute,
+        .close, .query, .functionCall:
+        index += 1
       }
     }
   }
@@ -226,7 +261,7 @@ public struct Ledger: Sendable {
     swallowedSyncs = 0
     while let next = entries.first {
       if next.request == .sync { return }
-      entries.removeFirst()
+      if entries.removeFirst().isNoted { noted.failed += 1 }
     }
     isSkipping = true
     skipOrigin = entry.origin
@@ -235,7 +270,9 @@ public struct Ledger: Sendable {
   /// A message of the extended protocol that an error makes the server skip, unlike a Sync.
   private static func isExtended(_ request: Request) -> Bool {
     switch request {
-    case .parse, .bind, .describeStatement, .describePortal, .execute, .close: true
+    case .parse, .knownParse, .hiddenParse, .bind, .describeStatement, .hiddenDescribe, .describePortal, .execute,
+      .close:
+      true
     case .sync, .query, .functionCall, .copyEnd: false
     }
   }

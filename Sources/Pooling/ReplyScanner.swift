@@ -18,6 +18,10 @@ public struct ReplyScanner: Sendable {
     case ready(Range<Int>, Backend.TransactionStatus)
     /// An ErrorResponse (whole message) to a request of the client.
     case error(Range<Int>)
+    /// The answer to a Close that stands for a Parse: ParseComplete is the client's.
+    case parsed
+    /// A statement's parameters or rows (whole message). They are the client's, too, where it has asked.
+    case described(Range<Int>, BackendType, isForClient: Bool)
     /// A setting changed its value (whole message). It is the client's as well where the daemon did not cause it.
     case parameterStatus(Range<Int>, Origin)
     /// A NotificationResponse (whole message).
@@ -42,6 +46,8 @@ public struct ReplyScanner: Sendable {
   private var bodyIsForClient = false
   /// A RESET or DISCARD ALL of the client has been completed since this was last set to false.
   public var hasReset = false
+  /// A DISCARD ALL or DEALLOCATE ALL of the client has been completed since this was last set to false.
+  public var hasDeallocated = false
 
   public init() {}
 
@@ -49,6 +55,7 @@ public struct ReplyScanner: Sendable {
   public mutating func attached() {
     bodyIsForClient = false
     hasReset = false
+    hasDeallocated = false
   }
 
   /// The client has been sent the beginning of a message, but not yet all of it.
@@ -90,9 +97,25 @@ public struct ReplyScanner: Sendable {
         guard bytes.count - cursor >= min(header.totalLength, MessageHeader.size + 2) else {
           return start < cursor ? .forward(start..<cursor) : .needMore
         }
-        if ledger.owner == .client && isReset(bytes, cursor, header) { hasReset = true }
+        if ledger.owner == .client { noteTag(bytes, cursor, header) }
       }
-      let owner = ledger.owner
+      if let special = ledger.oldest, ReplyScanner.isSpecial(special) && ReplyScanner.isReply(type, to: special) {
+        if start < cursor { return .forward(start..<cursor) }
+        if header.bodyLength <= ReplyScanner.examinedLimit {
+          guard bytes.count - cursor >= header.totalLength else { return .needMore }
+          let message = cursor..<cursor + header.totalLength
+          guard case .expected = ledger.replied(type) else { return .violation(header.type) }
+          cursor = message.upperBound
+          start = cursor
+          switch special {
+          case .knownParse: return .parsed
+          case .hiddenParse: continue
+          default: return .described(message, type, isForClient: special == .describeStatement)
+          }
+        }
+      }
+      // What is hidden from the client is dropped as the daemon's own.
+      let owner = ledger.oldest == .hiddenDescribe ? .daemon : ledger.owner
       if start < cursor && owner != .client { return .forward(start..<cursor) }
       if type == .errorResponse && owner == .daemon { return .violation(header.type) }
       if type != .noticeResponse && type != .parameterStatus && type != .notificationResponse,
@@ -107,13 +130,34 @@ public struct ReplyScanner: Sendable {
     }
   }
 
-  /// Whether a command tag is `RESET` or `DISCARD ALL`; their lengths and first letters tell them from all others.
-  private func isReset(_ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader) -> Bool {
+  /// Notes the tags `RESET`, `DISCARD ALL` and `DEALLOCATE ALL`; their lengths and first letters tell them from all
+  /// others.
+  private mutating func noteTag(_ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader) {
     let tag = cursor + MessageHeader.size
     switch header.bodyLength {
-    case 6: return bytes[tag] == UInt8(ascii: "R")
-    case 12: return bytes[tag] == UInt8(ascii: "D") && bytes[tag + 1] == UInt8(ascii: "I")
-    default: return false
+    case 6 where bytes[tag] == UInt8(ascii: "R"): hasReset = true
+    case 12 where bytes[tag] == UInt8(ascii: "D") && bytes[tag + 1] == UInt8(ascii: "I"):
+      hasReset = true
+      hasDeallocated = true
+    case 15 where bytes[tag] == UInt8(ascii: "D") && bytes[tag + 1] == UInt8(ascii: "E"): hasDeallocated = true
+    default: break
+    }
+  }
+
+  /// Requests whose replies are not simply passed on.
+  private static func isSpecial(_ request: Request) -> Bool {
+    switch request {
+    case .knownParse, .hiddenParse, .describeStatement, .hiddenDescribe: true
+    case .parse, .bind, .describePortal, .execute, .close, .sync, .query, .functionCall, .copyEnd: false
+    }
+  }
+
+  private static func isReply(_ type: BackendType, to request: Request) -> Bool {
+    switch (request, type) {
+    case (.knownParse, .closeComplete), (.hiddenParse, .parseComplete), (_, .parameterDescription),
+      (_, .rowDescription), (_, .noData):
+      true
+    default: false
     }
   }
 

@@ -31,6 +31,14 @@ public struct RequestScanner: Sendable {
     case closeUnnamedStatement
     /// The client may not have what this Parse (whole message) would pin the connection for.
     case refusePin(Range<Int>)
+    /// A Parse (whole message, from the cursor on) of a statement with a name, which is shared. It is answered by `take`
+    /// or `pass`.
+    case parseStatement(FrontendMessage)
+    /// A Bind, or a Describe or Close of a statement, that uses a shared statement by this name. It is answered by `take`,
+    /// `takeHead` or `pass`; or not at all, and then it comes again.
+    case useStatement(FrontendMessage, name: Range<Int>)
+    /// A query that deallocates one statement by this name. It is answered by `take` or `pass`.
+    case deallocate(FrontendMessage, name: WireText)
     /// Forwarding stops before the next request, until what has been sent is answered.
     case pause
     /// The client says goodbye.
@@ -39,6 +47,18 @@ public struct RequestScanner: Sendable {
     case needMore
     /// No message of the protocol starts with this type byte here, or its length is out of range.
     case violation(UInt8)
+  }
+
+  /// A message from the cursor on: as much of it as is needed has come.
+  public struct FrontendMessage: Equatable, Sendable {
+    public var type: FrontendType
+    /// Its body, as far as it has come.
+    public var body: Range<Int>
+    var header: MessageHeader
+    /// What its length field says (bytes).
+    public var length: Int { header.totalLength - 1 }
+    /// The last ReadyForQuery was inside a transaction block.
+    var isInBlock: Bool
   }
 
   /// Why a client keeps its server connection between transactions.
@@ -66,6 +86,8 @@ public struct RequestScanner: Sendable {
   public private(set) var beginsBlock = false
   /// A statement has been parsed since all was last answered.
   private var hasParsed = false
+  /// Among the requests that are not answered yet is one after which statements may be gone.
+  public private(set) var mayForgetStatements = false
   private var isAtBoundary = true
   private var forwarded = (parses: 0, binds: 0)
 
@@ -116,6 +138,7 @@ public struct RequestScanner: Sendable {
     mayCommit = false
     beginsBlock = false
     hasParsed = false
+    mayForgetStatements = false
   }
 
   /// The client's transaction block is lost. `isUnreported` where no error has told it so.
@@ -130,7 +153,10 @@ public struct RequestScanner: Sendable {
   // MARK: Without a server connection
 
   /// The next step while no server connection is held.
-  public mutating func next(_ bytes: Span<UInt8>, _ cursor: inout Int) -> Step {
+  ///
+  /// - Parameter sharesStatements: statements with names are shared with other clients: a Parse is a `parseStatement`, which
+  ///   is answered by `takeDetached`, or by a checkout.
+  public mutating func next(_ bytes: Span<UInt8>, _ cursor: inout Int, sharesStatements: Bool = false) -> Step {
     while true {
       if bodyLeft > 0 {
         guard dropBody(bytes, &cursor) else { return .needMore }
@@ -151,7 +177,14 @@ public struct RequestScanner: Sendable {
           continue
         }
         guard isReadable(bytes, cursor, header) else { return .needMore }
-        return lostBlock == nil ? .checkout : answerInLostBlock(type, header, bytes, &cursor)
+        if lostBlock != nil { return answerInLostBlock(type, header, bytes, &cursor) }
+        let isNamed = header.bodyLength > 0 && bytes[cursor + MessageHeader.size] != 0
+        if sharesStatements, type == .parse, isNamed,
+          let step = shared(type, header, bytes, cursor, isInBlock: false, isNamedParse: true)
+        {
+          return step
+        }
+        return .checkout
       }
     }
   }
@@ -161,8 +194,14 @@ public struct RequestScanner: Sendable {
   /// that block is lost: what follows in it must not run on its own.
   ///
   /// - Returns: whether ReadyForQuery follows the error at once, as it does after a query or function call.
-  public mutating func refuse(_ bytes: Span<UInt8>, _ cursor: inout Int) -> Bool {
+  public mutating func refuse(_ bytes: Span<UInt8>, _ cursor: inout Int, _ statements: ClientStatements? = nil) -> Bool
+  {
     guard let (type, header) = header(bytes, cursor) else { preconditionFailure("nothing to refuse") }
+    if type == .bind, let name = RequestScanner.statementName(ofBind: bytes, cursor, header),
+      statements?.find(bytes, name)?.kind == .begin
+    {
+      loseBlock(isUnreported: false)
+    }
     if let text = RequestScanner.text(type, bytes, cursor, header),
       TransactionStatement(bytes.extracting(text)) == .begin
     {
@@ -223,9 +262,10 @@ public struct RequestScanner: Sendable {
   ///   - requestLimit: requests after which forwarding pauses at a Query or Sync, so that others get their turn.
   ///   - mayPin: the client may have a named statement.
   ///   - isInBlock: the last ReadyForQuery was inside a transaction block.
+  ///   - sharesStatements: statements with names are shared with other clients.
   public mutating func next(
     _ bytes: Span<UInt8>, _ cursor: inout Int, ledger: inout Ledger, requestLimit: Int = .max, mayPin: Bool = true,
-    isInBlock: Bool = false
+    isInBlock: Bool = false, sharesStatements: Bool = false
   ) -> Step {
     let start = cursor
     func run() -> Step? { start < cursor ? .forward(start..<cursor) : nil }
@@ -268,6 +308,11 @@ public struct RequestScanner: Sendable {
           unnamedIsOwn = true
           return .closeUnnamedStatement
         }
+        if sharesStatements, !holdsNamedStatement,
+          let step = shared(type, header, bytes, cursor, isInBlock: isInBlock, isNamedParse: isNamedParse)
+        {
+          return run() ?? step
+        }
         if isNamedParse && !mayPin && !holdsNamedStatement {
           if let run = run() { return run }
           let message = cursor..<cursor + min(header.totalLength, bytes.count - cursor)
@@ -275,15 +320,9 @@ public struct RequestScanner: Sendable {
           _ = dropBody(bytes, &cursor)
           return .refusePin(message)
         }
-        if let text = RequestScanner.text(type, bytes, cursor, header) {
-          if isInBlock || beginsBlock {
-            let isCut = header.totalLength > bytes.count - cursor
-            mayCommit = mayCommit || isCut || TransactionStatement.mayCommit(bytes.extracting(text))
-          } else {
-            beginsBlock = TransactionStatement(bytes.extracting(text)) == .begin
-          }
-        }
-        note(type, bytes, cursor, header, &ledger)
+        examine(type, header, bytes, cursor, isInBlock: isInBlock)
+        note(type, bytes, cursor, header)
+        ledger.sent(RequestScanner.request(type, bytes, cursor, header), by: .client)
       }
       cursor += MessageHeader.size
       bodyLeft = header.bodyLength
@@ -291,18 +330,28 @@ public struct RequestScanner: Sendable {
     }
   }
 
-  /// Enters a request into the ledger and remembers what it leaves behind on the connection.
-  private mutating func note(
-    _ type: FrontendType, _ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader, _ ledger: inout Ledger
+  /// Remembers what the text of a Query or Parse may do to the transaction.
+  private mutating func examine(
+    _ type: FrontendType, _ header: MessageHeader, _ bytes: Span<UInt8>, _ cursor: Int, isInBlock: Bool
   ) {
+    guard let text = RequestScanner.text(type, bytes, cursor, header) else { return }
+    if TransactionStatement.mayForgetStatements(bytes.extracting(text)) { mayForgetStatements = true }
+    if isInBlock || beginsBlock {
+      let isCut = header.totalLength > bytes.count - cursor
+      mayCommit = mayCommit || isCut || TransactionStatement.mayCommit(bytes.extracting(text))
+    } else {
+      beginsBlock = TransactionStatement(bytes.extracting(text)) == .begin
+    }
+  }
+
+  /// Remembers what a request leaves behind on the connection.
+  private mutating func note(_ type: FrontendType, _ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader) {
     isAtBoundary = type == .query || type == .functionCall
     let body = cursor + MessageHeader.size
     switch type {
     case .query:
       unnamedIsOwn = true
       unnamedAwaitsUse = false
-      ledger.sent(.query, by: .client)
-    case .functionCall: ledger.sent(.functionCall, by: .client)
     case .parse:
       hasParsed = true
       forwarded.parses &+= 1
@@ -312,30 +361,130 @@ public struct RequestScanner: Sendable {
         unnamedIsOwn = true
         unnamedAwaitsUse = true
       }
-      ledger.sent(.parse, by: .client)
     case .bind:
       forwarded.binds &+= 1
       // What an earlier cycle has parsed may be anything.
       if !hasParsed { mayCommit = true }
-      if bindsUnnamedStatement(bytes, cursor, header) { unnamedAwaitsUse = false }
-      ledger.sent(.bind, by: .client)
-    case .describe:
-      let isStatement = header.bodyLength > 0 && bytes[body] == Frontend.Target.statement.rawValue
-      ledger.sent(isStatement ? .describeStatement : .describePortal, by: .client)
-    case .execute: ledger.sent(.execute, by: .client)
-    case .close: ledger.sent(.close, by: .client)
-    case .sync, .flush, .terminate, .copyData, .copyDone, .copyFail, .password: break
+      if RequestScanner.statementName(ofBind: bytes, cursor, header)?.isEmpty == true { unnamedAwaitsUse = false }
+    case .functionCall, .describe, .execute, .close, .sync, .flush, .terminate, .copyData, .copyDone, .copyFail,
+      .password:
+      break
     }
     requestsSinceCheckout += 1
   }
 
-  /// A Bind of the statement without a name.
-  private func bindsUnnamedStatement(_ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader) -> Bool {
+  /// What the ledger calls a message.
+  private static func request(
+    _ type: FrontendType, _ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader
+  ) -> Request {
+    switch type {
+    case .query: .query
+    case .functionCall: .functionCall
+    case .parse: .parse
+    case .bind: .bind
+    case .describe: isAboutStatement(bytes, cursor, header) ? .describeStatement : .describePortal
+    case .execute: .execute
+    case .close: .close
+    case .sync, .flush, .terminate, .copyData, .copyDone, .copyFail, .password:
+      preconditionFailure("\(type) is no request")
+    }
+  }
+
+  /// Whether a Describe or Close is about a statement.
+  private static func isAboutStatement(_ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader) -> Bool {
+    header.bodyLength > 0 && bytes[cursor + MessageHeader.size] == Frontend.Target.statement.rawValue
+  }
+
+  // MARK: Shared statements
+
+  /// The step for a message that makes or uses a shared statement; nil for any other. One whose Parse is too long to be
+  /// kept is the connection's own.
+  private func shared(
+    _ type: FrontendType, _ header: MessageHeader, _ bytes: Span<UInt8>, _ cursor: Int, isInBlock: Bool,
+    isNamedParse: Bool
+  ) -> Step? {
+    let body = cursor + MessageHeader.size
+    let isWhole = bytes.count - cursor >= header.totalLength
+    let end = min(bytes.count, body + header.bodyLength)
+    let message = FrontendMessage(type: type, body: body..<end, header: header, isInBlock: isInBlock)
+    switch type {
+    case .parse: return isNamedParse && isWhole ? .parseStatement(message) : nil
+    case .bind:
+      guard let name = RequestScanner.statementName(ofBind: bytes, cursor, header), !name.isEmpty else { return nil }
+      return .useStatement(message, name: name)
+    case .describe, .close:
+      guard isWhole, header.bodyLength > 2, RequestScanner.isAboutStatement(bytes, cursor, header) else { return nil }
+      return .useStatement(message, name: body + 1..<end - 1)
+    case .query:
+      guard isWhole, let name = TransactionStatement.deallocated(bytes.extracting(body..<end)) else { return nil }
+      return .deallocate(message, name: name)
+    case .functionCall, .execute, .sync, .flush, .terminate, .copyData, .copyDone, .copyFail, .password: return nil
+    }
+  }
+
+  /// The whole message at the cursor has been seen to: it is not forwarded as it is.
+  ///
+  /// - Parameter statement: the statement that it uses.
+  public mutating func take(
+    _ message: FrontendMessage, _ bytes: Span<UInt8>, _ cursor: inout Int, statement: SharedStatement? = nil
+  ) {
+    examine(message.type, message.header, bytes, cursor, isInBlock: message.isInBlock)
+    noteShared(message, statement)
+    cursor += message.header.totalLength
+  }
+
+  /// The Parse at the cursor has been answered without a server connection.
+  public func takeDetached(_ message: FrontendMessage, _ cursor: inout Int) {
+    cursor += message.header.totalLength
+  }
+
+  /// The message at the cursor has been seen to up to this offset; the rest of it is forwarded as it is.
+  public mutating func takeHead(
+    _ message: FrontendMessage, _ cursor: inout Int, upTo end: Int, statement: SharedStatement
+  ) {
+    noteShared(message, statement)
+    bodyLeft = message.header.bodyLength - (end - message.body.lowerBound)
+    bodyIsForwarded = true
+    cursor = end
+  }
+
+  /// The message at the cursor is forwarded as it is, as far as it has come. Returns where it is.
+  public mutating func pass(
+    _ message: FrontendMessage, _ bytes: Span<UInt8>, _ cursor: inout Int, ledger: inout Ledger
+  ) -> Range<Int> {
+    let start = cursor
+    examine(message.type, message.header, bytes, cursor, isInBlock: message.isInBlock)
+    note(message.type, bytes, cursor, message.header)
+    ledger.sent(RequestScanner.request(message.type, bytes, cursor, message.header), by: .client)
+    cursor = message.body.upperBound
+    bodyLeft = message.header.bodyLength - message.body.count
+    bodyIsForwarded = true
+    return start..<cursor
+  }
+
+  private mutating func noteShared(_ message: FrontendMessage, _ statement: SharedStatement?) {
+    isAtBoundary = message.type == .query
+    requestsSinceCheckout += 1
+    guard message.type == .bind, let statement else { return }
+    if message.isInBlock || beginsBlock {
+      mayCommit = mayCommit || statement.mayCommit
+    } else {
+      beginsBlock = statement.kind == .begin
+    }
+  }
+
+  /// The statement's name in a Bind; nil where it has not come.
+  private static func statementName(
+    ofBind bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader
+  ) -> Range<Int>? {
     let body = cursor + MessageHeader.size
     let end = min(bytes.count, body + header.bodyLength)
-    var index = body
-    while index < end && bytes[index] != 0 { index += 1 }
-    return index + 1 < end && bytes[index + 1] == 0
+    var start = body
+    while start < end && bytes[start] != 0 { start += 1 }
+    start += 1
+    var stop = start
+    while stop < end && bytes[stop] != 0 { stop += 1 }
+    return stop < end ? start..<stop : nil
   }
 
   // MARK: Pieces

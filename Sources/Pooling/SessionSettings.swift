@@ -27,7 +27,21 @@ public final class SessionSettings: Sendable {
   /// Unique while the object lives: what the pool compares.
   public let identity: UInt32
 
+  /// The values that parsing a statement reads, in one text: statements that were parsed under other ones are other
+  /// statements.
+  public let parsing: [UInt8]
+
+  private static let parsingKeys = [
+    "array_nulls", "backslash_quote", "client_encoding", "datestyle", "intervalstyle", "role", "search_path",
+    "standard_conforming_strings", "timezone", "transform_null_equals", "xmloption",
+  ]
+
   fileprivate init(_ contents: Contents, identity: UInt32) {
+    let settings = contents.reported + contents.unreported
+    parsing = SessionSettings.parsingKeys.reduce(into: []) { text, key in
+      text += settings.first { $0.key == key }?.value.bytes ?? []
+      text.append(0)
+    }
     reported = contents.reported
     unreported = contents.unreported
     self.identity = identity

@@ -133,6 +133,14 @@ extension MessageWriter {
     }
   }
 
+  /// The Parse of a `Frontend.Parse.definition`, for a statement of this name.
+  public mutating func parse(definition: [UInt8], _ statement: WireText) {
+    message(.parse) {
+      $0.text(statement)
+      $0.raw(definition)
+    }
+  }
+
   /// The Parse that was decoded from `body`, for a statement of another name.
   public mutating func parse(_ original: Frontend.Parse, of body: Span<UInt8>, statement: WireText) {
     message(FrontendType.parse) {

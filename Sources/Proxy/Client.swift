@@ -63,6 +63,11 @@ final class Client: Connection {
 
   var inbox = ByteQueue()
   var requests = RequestScanner()
+  let statements = ClientStatements()
+  /// The server is being asked what a statement is there; its Bind waits.
+  var isVerifying = false
+  /// It has said that this one is not what it was elsewhere.
+  var changedStatement: SharedStatement?
   private var isReceivingPaused = false
   /// It holds a server connection that owes it nothing: its next request begins now.
   var awaitsRequest = false
@@ -224,7 +229,7 @@ final class Client: Connection {
       bytes, &cursor, ledger: &server.replies.ledger,
       requestLimit: worker.requestLimit(server.pool),
       mayPin: server.pool.sharesConnections ? server.pool.pinned < server.pool.settings.maxPinned : true,
-      isInBlock: server.status != .idle)
+      isInBlock: server.status != .idle, sharesStatements: server.pool.sharesStatements)
     if let (parses, binds) = requests.takeForwarded() {
       let telemetry = server.pool.telemetry
       telemetry.clientParseCount.add(UInt64(parses))
@@ -246,6 +251,15 @@ final class Client: Connection {
     case .refusePin:
       server.refuseStatement(.tooManyPinned(server.pool))
       return true
+    case .parseStatement(let message):
+      if awaitsRequest { requestBegins(on: server) }
+      return parseStatement(message, bytes, &cursor, server)
+    case .useStatement(let message, let name):
+      if awaitsRequest { requestBegins(on: server) }
+      return useStatement(message, name: name, bytes, &cursor, server)
+    case .deallocate(let message, let name):
+      if awaitsRequest { requestBegins(on: server) }
+      return deallocate(message, name: name, bytes, &cursor, server)
     case .terminate:
       worker.clientGone(self, .endOfStream)
       return false
@@ -274,8 +288,11 @@ final class Client: Connection {
   }
 
   private func detachedStep(_ bytes: Span<UInt8>, _ cursor: inout Int) -> Bool {
-    let step = requests.next(bytes, &cursor)
+    let step = requests.next(bytes, &cursor, sharesStatements: pool?.sharesStatements ?? false)
     switch step {
+    case .parseStatement(let message):
+      if !parseDetached(message, bytes, &cursor) { worker.checkout(self) }
+      return true
     case .checkout:
       worker.checkout(self)
       return true
@@ -297,14 +314,14 @@ final class Client: Connection {
     case .violation(let type):
       protocolViolation(type)
       return false
-    case .forward, .closeUnnamedStatement, .refusePin, .pause:
+    case .forward, .closeUnnamedStatement, .refusePin, .pause, .useStatement, .deallocate:
       preconditionFailure("\(step) while no server connection is held")
     }
   }
 
   /// Answers the request at the cursor with an error.
   private func refuse(_ refusal: Refusal, _ bytes: Span<UInt8>, _ cursor: inout Int) {
-    let isOver = requests.refuse(bytes, &cursor)
+    let isOver = requests.refuse(bytes, &cursor, statements)
     send {
       $0.errorResponse(refusal.fields(to: self))
       if isOver { $0.readyForQuery(requests.detachedStatus) }

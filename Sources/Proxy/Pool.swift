@@ -51,6 +51,9 @@ final class Pool {
   /// Connections change hands between transactions or statements.
   var sharesConnections: Bool { settings.mode != .session }
 
+  /// Prepared statements with names are shared.
+  var sharesStatements: Bool { sharesConnections && settings.maxPreparedStatements > 0 }
+
   /// A server connection was opened and reports these settings. Where they are not those of the last one, the server
   /// was changed, and what logins were told is no longer true.
   func opened(with settings: SessionSettings) {

@@ -9,7 +9,7 @@ struct Refusal {
   var message: WireText
   var detail: WireText?
   var hint: WireText?
-  /// It is the server's error, passed on as it was.
+  /// It is the server's error, passed on as it was, or what the server would say.
   var isServers = false
 
   /// As it is sent to a client; one of the daemon's own names the client's connection.
@@ -74,8 +74,8 @@ extension Refusal {
       code: .tooManyConnections,
       message: WireText("\(pool.quotedLabel) has max_pinned \(pool.settings.maxPinned) connections pinned already"),
       detail: WireText(
-        "In \(pool.settings.mode.rawValue) mode a named prepared statement keeps its server connection."),
-      hint: "Raise pool_size or max_pinned, or turn prepared statements off in the driver.")
+        "A prepared statement that is not shared (above 64 KiB, or max_prepared_statements = 0) keeps its connection."),
+      hint: "Raise pool_size, max_pinned or max_prepared_statements.")
   }
 
   /// A BEGIN in statement mode.

@@ -42,6 +42,10 @@ final class Server: Connection {
   let connectedAt: Int64
 
   var replies = ReplyScanner()
+  /// The shared statements that the session has.
+  var statements = ServerStatements()
+  /// What the server has said so far of the statement that it is describing.
+  private var shape = StatementShape()
   private var inbox = ByteQueue()
   private var isReceivingPaused = false
 
@@ -67,8 +71,8 @@ final class Server: Connection {
   var awaitsMessageEnd = false
   /// A client's message was sent in part and will not be completed: the protocol allows nothing more.
   var isCut = false
-  /// What requests made to fail by `refuseStatement` are to be told.
-  private var refusals: [Refusal] = []
+  /// What the request that has just failed is to be told, where it was made to fail by `refuseStatement`.
+  var failedRefusal: RefusalNote?
   /// The statement that no session has; the server's error names it.
   private static let refusedStatement: WireText = "lifeguard: refused"
   /// The ErrorResponse to the daemon's own request.
@@ -135,11 +139,9 @@ final class Server: Connection {
   /// Makes the server refuse a request at the client's present place in the pipeline, so that everything about the
   /// error (skipping, rollback, order) is as it would be on a connection of the client's own.
   func refuseStatement(_ refusal: Refusal) {
-    refusals.append(refusal)
-    replies.ledger.sent(.bind, by: .client)
-    var writer = MessageWriter()
-    writer.bind(statement: Server.refusedStatement)
-    send(writer.bytes.span)
+    request(.bind, .refusal(RefusalNote(refusal))) {
+      $0.bind(statement: Server.refusedStatement)
+    }
   }
 
   /// Wants a fence, now or at the end of the client's message.
@@ -205,10 +207,17 @@ final class Server: Connection {
     var cursor = 0
     while true {
       if case .closing = work { return bytes.count }
-      switch replies.next(bytes, &cursor) {
+      let step = replies.next(bytes, &cursor)
+      if case .described(let range, let type, _) = step { takeShape(type, bytes, range) }
+      if let noted = replies.ledger.takeNoted() { statementsSettled(noted) }
+      switch step {
       case .forward(let range): toClient(bytes.extracting(range))
       case .ready(let range, let status): clientReady(bytes, range, status)
       case .error(let range): clientError(bytes, range)
+      case .parsed:
+        client?.send { $0.parseComplete() }
+      case .described(let range, _, let isForClient):
+        if isForClient { toClient(bytes.extracting(range)) }
       case .parameterStatus(let range, let origin):
         noteParameter(bytes, range)
         if origin == .client { toClient(bytes.extracting(range)) }
@@ -241,11 +250,30 @@ final class Server: Connection {
     }
   }
 
+  private func takeShape(_ type: BackendType, _ bytes: Span<UInt8>, _ range: Range<Int>) {
+    let body = bytes.extracting(range.lowerBound + MessageHeader.size..<range.upperBound)
+    switch type {
+    case .parameterDescription: shape.take(parameters: body)
+    case .rowDescription: shape.take(rows: body)
+    default: break
+    }
+  }
+
+  /// What the server has said of the statement that it has described last.
+  var takenShape: StatementShape {
+    defer { shape = StatementShape() }
+    return shape
+  }
+
   private func clientReady(_ bytes: Span<UInt8>, _ range: Range<Int>, _ status: Backend.TransactionStatus) {
     self.status = status
     if replies.ledger.isEmpty {
       isDirty = false
-      refusals.removeAll()
+      statements.settled()
+    }
+    if replies.hasDeallocated {
+      replies.hasDeallocated = false
+      statements.forgetAll(of: client?.statements)
     }
     if pool.settings.mode == .statement && status != .idle && client != nil {
       let readyForQuery = MessageHeader.size + 1
@@ -264,11 +292,16 @@ final class Server: Connection {
     let severity = (try? ErrorFields.range(of: .severity, in: body)).flatMap { $0 }.map { WireText(body, $0).text }
     if severity == "FATAL" || severity == "PANIC" {
       fatal = try? ErrorFields(body: body)
-    } else if !refusals.isEmpty, let fields = try? ErrorFields(body: body),
+      return
+    }
+    if statements.count > 0 { noteStalePlan(body) }
+    if let note = failedRefusal, let fields = try? ErrorFields(body: body),
       fields.message.text.contains(Server.refusedStatement.text)
     {
-      let refusal = refusals.removeFirst()
-      if let client { client.send { $0.errorResponse(refusal.fields(to: client)) } }
+      failedRefusal = nil
+      if let client { client.send { $0.errorResponse(note.refusal.fields(to: client)) } }
+    } else if pool.sharesStatements, let fields = renamed(body) {
+      client?.send { $0.errorResponse(fields) }
     } else {
       toClient(bytes.extracting(range))
     }

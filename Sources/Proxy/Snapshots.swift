@@ -53,6 +53,7 @@ extension Worker {
     connection.applicationName = client.applicationName
     connection.unreadBytes = client.inbox.count
     connection.unsentBytes = loop.pendingOutput(client.socket)
+    connection.preparedStatements = client.statements.count
     let state: ClientState
     if client.isWaiting {
       state = .waiting
@@ -85,6 +86,7 @@ extension Worker {
     connection.applicationName = server.settings["application_name"]?.text
     connection.unreadBytes = server.unreadCount
     connection.unsentBytes = loop.pendingOutput(server.socket)
+    connection.preparedStatements = server.statements.count
     var snapshot = ServerSnapshot(state: server.snapshotState, connection: connection)
     snapshot.closeNeeded = pools.isOutdated(server.token)
     snapshot.backendProcessID = server.link.processID

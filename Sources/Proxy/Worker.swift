@@ -30,6 +30,7 @@ final class Worker: EventLoopDelegate {
   private(set) var configuration: ServingConfiguration
   var pools = PoolSet()
   var settingsTable = SessionSettingsTable()
+  let statementTable = StatementTable()
   private var poolByID: [PoolID: Pool] = [:]
   private var poolByName: [PoolName: Pool] = [:]
   private var limitByName: [LimitName: LimitID] = [:]
@@ -513,6 +514,8 @@ final class Worker: EventLoopDelegate {
     server.client = nil
     client.server = nil
     client.isApplying = false
+    client.isVerifying = false
+    client.changedStatement = nil
     client.awaitsRequest = false
     client.requests.detached()
     server.awaitsMessageEnd = false

@@ -115,6 +115,7 @@ extension Worker {
       }
     case .reset:
       guard error == nil, server.status == .idle, isOver else { return abandonServer(server, reason: .unfit) }
+      if server.cleaning == .everything || server.forgetsStatements { server.statements.forgetAll() }
       if server.resetsSettings { server.settings = settingsTable.settings(reported: server.settings.reported) }
       settled(server)
     }
@@ -278,6 +279,7 @@ extension Worker {
   private func takeFromClient(_ server: Server, detail: String) {
     guard let client = server.client else { return }
     let loss = ConnectionLoss(server, client, detail: detail)
+    server.statements.abandon()
     separate(server, client)
     client.serverLost(loss)
   }
@@ -373,6 +375,12 @@ extension Server {
     case .session: pool.settings.resetQuery
     case .everything: "DISCARD ALL"
     }
+  }
+
+  /// After `cleaningQuery` no statement is left.
+  fileprivate var forgetsStatements: Bool {
+    let query = cleaningQuery.uppercased()
+    return query.contains("DISCARD ALL") || query.contains("DEALLOCATE ALL")
   }
 
   /// After `cleaningQuery` no setting of a client is left.

@@ -120,18 +120,13 @@ def test_executemany_of_psycopg(daemon: Lifeguard, table: str):
         assert connection.execute("select count(*), sum(a) from copied").fetchone() == (5000, 12_497_500)
 
 
-def test_a_protocol_level_prepared_statement_in_transaction_mode_works_or_fails_clearly(daemon: Lifeguard):
+def test_prepared_statements_of_the_protocol_work_in_transaction_mode(daemon: Lifeguard):
     """Never does a statement reach a server connection that does not know it, or one that knows another of its name."""
     clients = [psycopg.connect(daemon.conninfo(), autocommit=True, prepare_threshold=0) for _ in range(30)]
     answers: list[tuple[int, int]] = []
     for repetition in range(3):
         for number, client in enumerate(clients):
-            try:
-                answers.append((number, client.execute(f"select {number} + %s::int", [0]).fetchone()[0]))
-            except psycopg.Error as refusal:
-                assert refusal.sqlstate not in ("26000", "42P05"), refusal
-                assert "prepared statement" in str(refusal)
-                answers.append((number, number))
+            answers.append((number, client.execute(f"select {number} + %s::int", [0]).fetchone()[0]))
     for client in clients:
         client.close()
     assert all(expected == got for expected, got in answers)

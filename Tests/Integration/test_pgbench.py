@@ -50,6 +50,16 @@ def test_200_clients_pass_and_never_more_than_15_connections_are_seen(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("options", [("-S",), ()], ids=["select", "tpcb"])
+def test_200_clients_with_prepared_statements_share_15_connections(
+        daemon: Lifeguard, postgres: PostgreSQL, options: tuple[str, ...]):
+    with Sampler(postgres) as sampler:
+        bench(daemon, "-M", "prepared", *options)
+    assert sampler.highest <= 15
+    assert daemon.pool()["sv_pinned"] == "0"
+
+
+@pytest.mark.slow
 def test_prepared_statements_pass_in_session_mode(lifeguard, postgres: PostgreSQL):
     daemon = lifeguard(pool={"mode": "session"})
     with Sampler(postgres) as sampler:

@@ -175,14 +175,17 @@ def test_asyncpg_in_session_mode(lifeguard):
 
 
 def test_asyncpg_in_transaction_mode(lifeguard):
-    """With the arguments that SQLAlchemy's documentation gives for poolers.
-
-    They make named statements, and those pin. Of five connections four may be pinned; who parses on the fifth meanwhile is
-    refused. So only four sessions at once are sure of an answer.
-    """
+    """With the arguments that SQLAlchemy's documentation gives for poolers."""
     daemon = lifeguard(pool={"pool_size": 3, "max_overflow": 2})
     engine = create_async_engine(
         daemon.url("asyncpg"), poolclass=NullPool, connect_args={
             "statement_cache_size": 0, "prepared_statement_cache_size": 0,
             "prepared_statement_name_func": lambda: f"__asyncpg_{uuid.uuid4()}__"})
-    asyncio.run(_asynchronous(engine, at_once=4))
+    asyncio.run(_asynchronous(engine, at_once=50))
+
+
+@pytest.mark.parametrize("pool", [{}, {"poolclass": NullPool}], ids=["its own pool", "NullPool"])
+def test_asyncpg_in_transaction_mode_as_it_comes(lifeguard, pool: dict):
+    """No caches turned off, no name functions."""
+    daemon = lifeguard(pool={"pool_size": 3, "max_overflow": 2})
+    asyncio.run(_asynchronous(create_async_engine(daemon.url("asyncpg"), **pool), at_once=50))

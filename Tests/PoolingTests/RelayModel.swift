@@ -79,7 +79,8 @@ struct ModelServer {
     case .functionCall:
       return message.fate == .fails ? [.errorResponse, .readyForQuery] : [.functionCallResponse, .readyForQuery]
     case .query: return query(message)
-    case .parse, .bind, .describeStatement, .describePortal, .execute, .close:
+    case .parse, .knownParse, .hiddenParse, .bind, .describeStatement, .hiddenDescribe, .describePortal, .execute,
+      .close:
       if message.fate == .fails {
         ignoresTillSync = true
         return [.errorResponse]
@@ -105,10 +106,11 @@ struct ModelServer {
 
   private mutating func extended(_ request: Request, _ message: Message) -> [BackendType] {
     switch request {
-    case .parse: return [.parseComplete]
+    case .parse, .hiddenParse: return [.parseComplete]
     case .bind: return [.bindComplete]
-    case .close: return [.closeComplete]
-    case .describeStatement: return [.parameterDescription, message.fate == .isEmpty ? .noData : .rowDescription]
+    case .close, .knownParse: return [.closeComplete]
+    case .describeStatement, .hiddenDescribe:
+      return [.parameterDescription, message.fate == .isEmpty ? .noData : .rowDescription]
     case .describePortal: return [message.fate == .isEmpty ? .noData : .rowDescription]
     case .execute, .sync, .query, .functionCall, .copyEnd: break
     }

@@ -21,6 +21,10 @@ import Testing
       case .error(let range):
         toClient += take(range)
         events.append("error at \(toClient.count)")
+      case .parsed: events.append("parsed at \(toClient.count)")
+      case .described(let range, let type, let isForClient):
+        if isForClient { toClient += take(range) }
+        events.append("described \(type) \(take(range)) at \(toClient.count)")
       case .parameterStatus(let range, let origin):
         if origin == .client { toClient += take(range) }
         events.append("parameter \(take(range)) of \(origin)")

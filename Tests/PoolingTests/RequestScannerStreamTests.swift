@@ -57,6 +57,7 @@ import Testing
         ledger!.sent(.bind, by: .client)
         transcript.events.append("refused at \(transcript.toServer.count)")
         return true
+      case .parseStatement, .useStatement, .deallocate: preconditionFailure("no statement is shared")
       case .answerSync:
         transcript.events.append("answered")
         return true

@@ -27,7 +27,8 @@ import Testing
         steps.append(step)
         switch step {
         case .forward, .dropped, .closeUnnamedStatement, .refusePin: break
-        case .checkout, .answerSync, .answerInLostBlock, .pause, .terminate, .needMore, .violation:
+        case .checkout, .answerSync, .answerInLostBlock, .pause, .terminate, .needMore, .violation, .parseStatement,
+          .useStatement, .deallocate:
           return (steps, cursor)
         }
       }

@@ -1,7 +1,7 @@
 """Random conversations with a PostgreSQL server, and what a client sees of them.
 
 A conversation is made from a seed alone, so the same one can be held through the daemon and directly. It stays within
-what transaction mode must carry without help: statements and portals live no longer than their batch.
+what transaction mode must carry: portals live no longer than their batch, statements with names as long as the client.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Conversation:
     def __init__(self, seed: int, table: str, length: int = 25) -> None:
         self._random = random.Random(seed)
         self._table = table
+        self._names = ("s0", "s1", "s2")
         self.steps = [self._step() for _ in range(length)]
         # However it went, the transaction is over at the end.
         self.steps.append(Step(query("rollback"), 1))
@@ -62,9 +63,13 @@ class Conversation:
         return Step(data, sum(ready for _, ready in parts), cuts)
 
     def _part(self) -> tuple[bytes, int]:
-        kind = self._random.randrange(10)
+        kind = self._random.randrange(11)
         if kind < 4:
             return query(self._text()), 1
+        if kind == 10:
+            name = self._random.choice(self._names)
+            return query(self._random.choice((f"deallocate {name}", f"DEALLOCATE PREPARE {name};", "deallocate all",
+                                              f'deallocate "{name}"'))), 1
         if kind < 8:
             return self._batch(), 1
         if kind == 8:
@@ -84,7 +89,7 @@ class Conversation:
             "selec 1",
             "select * from missing",
             "",
-            "begin", "begin", "begin isolation level serializable", "commit", "commit", "rollback",
+            "begin", "begin", "begin isolation level read committed", "commit", "commit", "rollback",
             "savepoint s", "rollback to s", "release s",
             f"insert into {self._table} values ({key}, 'value {key}')",
             f"insert into {self._table} values ({key}, 'value {key}') on conflict do nothing returning a",
@@ -107,18 +112,25 @@ class Conversation:
     def _batch(self) -> bytes:
         """Extended protocol up to a Sync."""
         out = b""
+        # The statement without a name lives no longer than its batch.
+        has_unnamed = False
         for number in range(self._random.choice((1, 1, 2, 5))):
             portal = self._random.choice(("", f"p{number}"))
-            if self._random.random() < 0.3:
+            if self._random.random() < 0.4:
+                out += self._named(portal)
+            elif self._random.random() < 0.3:
+                has_unnamed = True
                 out += parse("select n, $1::text from generate_series(1, 20) n") + bind(("text",), portal=portal)
                 if self._random.random() < 0.5:
                     out += describe_portal(portal)
                 for _ in range(self._random.randrange(1, 4)):
                     out += execute(portal, self._random.choice((0, 1, 7)))
             elif self._random.random() < 0.2:
+                has_unnamed = True
                 divisor = str(self._random.randrange(3))
                 out += parse("select 10 / $1::int") + bind((divisor,), portal=portal) + execute(portal)
             else:
+                has_unnamed = True
                 out += parse(self._statement())
                 if self._random.random() < 0.5:
                     out += describe_statement()
@@ -126,8 +138,26 @@ class Conversation:
                 if self._random.random() < 0.3:
                     out += describe_portal(portal)
                 out += execute(portal)
-            out += self._random.choice((b"", b"", FLUSH, close_portal(portal), close_statement(), bind(("too many",))))
+            again = bind(("too many",)) if has_unnamed else b""
+            out += self._random.choice((b"", b"", FLUSH, close_portal(portal), close_statement(), again))
         return out + SYNC
+
+    def _named(self, portal: str) -> bytes:
+        """Something with a statement that has a name, whether there is one of that name or not."""
+        name = self._random.choice(self._names)
+        kind = self._random.randrange(10)
+        if kind < 3:
+            return parse(self._statement(), name)
+        if kind < 4:
+            return close_statement(name) + parse(self._statement(), name) + bind(statement=name, portal=portal) + \
+                execute(portal)
+        if kind < 5:
+            return close_statement(name)
+        if kind < 6:
+            # Alone, in a failed transaction, it would need the connection to have the statement.
+            return close_statement(name) + parse(self._statement(), name) + describe_statement(name)
+        return bind(statement=name, portal=portal) + self._random.choice((b"", describe_portal(portal))) + \
+            execute(portal)
 
     def _copy(self) -> bytes:
         key = self._random.randrange(20, 40)
@@ -156,5 +186,6 @@ def _shown(message: Message, known: dict[str, str]) -> str | None:
         known[name] = value
         return f"S {name} = {value}"
     if message.kind in "EN":
-        return f"{message.kind} {message.fields}"
+        # Where in a server's source an error comes from means nothing to a client.
+        return f"{message.kind} { {kind: text for kind, text in message.fields.items() if kind not in 'FLR'} }"
     return f"{message.kind} {len(message.payload)} {message.payload[:80]!r}"

@@ -1,0 +1,211 @@
+public import PostgresWire
+
+/// A prepared statement of the protocol as clients share it: the text, the parameter types and the settings that parsing
+/// reads, stored once a worker however many clients and server connections have it.
+///
+/// Clients name statements as they like; on server connections a statement is called by its number. It lives for as long
+/// as a client or a server connection has it.
+public final class SharedStatement {
+  /// What makes two statements one.
+  struct Key: Hashable {
+    /// All of a Parse message behind the statement's name.
+    var definition: [UInt8]
+    /// The settings that parsing reads.
+    var parsing: [UInt8]
+  }
+
+  /// Unique among all that a worker has ever had.
+  public let id: UInt32
+  /// What it is called on server connections.
+  public let serverName: WireText
+  /// What its text does to transactions.
+  let kind: TransactionStatement
+  let mayCommit: Bool
+  /// What clients have been told of its parameters and rows; nil where nobody has asked. It never changes: where the
+  /// server describes it otherwise (a table was altered), that is another statement.
+  public internal(set) var shape: StatementShape?
+  /// A server has taken it.
+  public internal(set) var isProven = false
+
+  /// All of a Parse message behind the statement's name.
+  public var definition: [UInt8] { key.definition }
+
+  let key: Key
+  private weak var table: StatementTable?
+
+  fileprivate init(_ key: Key, id: UInt32, table: StatementTable) {
+    self.key = key
+    self.id = id
+    self.table = table
+    serverName = WireText(SharedStatement.namePrefix + String(id))
+    let definition = key.definition.span
+    var end = 0
+    while end < definition.count && definition[end] != 0 { end += 1 }
+    kind = TransactionStatement(definition.extracting(0..<end))
+    mayCommit = TransactionStatement.mayCommit(definition.extracting(0..<end))
+  }
+
+  deinit { table?.forget(self) }
+
+  /// What all names on server connections begin with.
+  public static let namePrefix = "lifeguard_"
+}
+
+/// What a statement's parameters and rows are, as Describe says it: what a client may rely on when it reads them.
+public struct StatementShape: Equatable, Sendable {
+  private var bytes: [UInt8] = []
+
+  /// Nothing is known yet.
+  public init() {}
+
+  /// Takes the body of a ParameterDescription, which comes first: it is kept as it is.
+  public mutating func take(parameters body: Span<UInt8>) {
+    bytes = []
+    for index in body.indices { bytes.append(body[index]) }
+  }
+
+  /// Takes the body of a RowDescription: name, type and type modifier of each column. Which table a column comes from may
+  /// change, as it does when the table is made anew.
+  public mutating func take(rows body: Span<UInt8>) {
+    var offset = 2
+    while offset < body.count {
+      while offset < body.count && body[offset] != 0 {
+        bytes.append(body[offset])
+        offset += 1
+      }
+      bytes.append(0)
+      // The zero byte, then table (4), column (2), type (4), size (2), modifier (4), format (2).
+      for index in [7, 8, 9, 10, 13, 14, 15, 16] where offset + index < body.count {
+        bytes.append(body[offset + index])
+      }
+      offset += 19
+    }
+  }
+}
+
+/// All shared statements of one worker.
+public final class StatementTable {
+  private struct Weak {
+    weak var statement: SharedStatement?
+  }
+
+  private var statements: [SharedStatement.Key: Weak] = [:]
+  private var lastID: UInt32 = 0
+
+  public init() {}
+
+  /// How many there are.
+  public var count: Int { statements.count }
+
+  /// The statement of a Parse message.
+  ///
+  /// - Parameters:
+  ///   - definition: all of the message behind the statement's name.
+  ///   - parsing: the settings that parsing reads, as they are on the connection (`SessionSettings.parsing`).
+  public func statement(_ definition: [UInt8], parsing: [UInt8]) -> SharedStatement {
+    let key = SharedStatement.Key(definition: definition, parsing: parsing)
+    return statements[key]?.statement ?? add(key)
+  }
+
+  /// Another statement of the same text, for those who parse it from now on: the old one has another shape.
+  func replace(_ old: SharedStatement) -> SharedStatement {
+    guard let newer = statements[old.key]?.statement, newer !== old else { return add(old.key) }
+    return newer
+  }
+
+  /// Whoever parses from now on gets new statements: the server has said that something has changed.
+  public func retireAll() { statements = [:] }
+
+  private func add(_ key: SharedStatement.Key) -> SharedStatement {
+    lastID += 1
+    let statement = SharedStatement(key, id: lastID, table: self)
+    statements[key] = Weak(statement: statement)
+    return statement
+  }
+
+  fileprivate func forget(_ statement: SharedStatement) {
+    // By now a weak reference to it is nil; another statement may have taken its place.
+    if let entry = statements[statement.key], entry.statement == nil { statements[statement.key] = nil }
+  }
+}
+
+/// The statements that one client has, by its own names.
+public final class ClientStatements {
+  private struct Entry {
+    var name: WireText
+    var statement: SharedStatement
+  }
+
+  /// By a hash of the name, so that a lookup makes no copy of the name; almost always one each.
+  private var entries: [UInt64: [Entry]] = [:]
+  /// How many there are.
+  public private(set) var count = 0
+
+  public init() {}
+
+  /// The statement that a range of a message names.
+  public func find(_ bytes: Span<UInt8>, _ name: Range<Int>) -> SharedStatement? {
+    entries[ClientStatements.hash(bytes, name)]?.first { ClientStatements.isEqual($0.name, bytes, name) }?.statement
+  }
+
+  func find(_ name: WireText) -> SharedStatement? { find(name.bytes.span, name.bytes.indices) }
+
+  /// Gives a statement a name, whatever had it.
+  public func define(_ name: WireText, _ statement: SharedStatement) {
+    remove(name)
+    entries[ClientStatements.hash(name), default: []].append(Entry(name: name, statement: statement))
+    count += 1
+  }
+
+  /// Forgets a name; false where it is not known.
+  @discardableResult
+  public func remove(_ name: WireText) -> Bool {
+    let hash = ClientStatements.hash(name)
+    guard var bucket = entries[hash], let index = bucket.firstIndex(where: { $0.name == name }) else { return false }
+    bucket.remove(at: index)
+    entries[hash] = bucket.isEmpty ? nil : bucket
+    count -= 1
+    return true
+  }
+
+  /// A name means another statement from now on, where it is known.
+  public func rename(_ name: WireText, to statement: SharedStatement) {
+    if find(name) != nil { define(name, statement) }
+  }
+
+  /// Some name of the statement with this number. Looks at all of them.
+  func name(of id: UInt32) -> WireText? {
+    for bucket in entries.values {
+      if let entry = bucket.first(where: { $0.statement.id == id }) { return entry.name }
+    }
+    return nil
+  }
+
+  /// A name for each statement.
+  var namesByID: [UInt32: WireText] {
+    entries.values.reduce(into: [:]) { names, bucket in
+      for entry in bucket { names[entry.statement.id] = entry.name }
+    }
+  }
+
+  /// Forgets all names.
+  public func removeAll() {
+    entries = [:]
+    count = 0
+  }
+
+  private static func hash(_ name: WireText) -> UInt64 { hash(name.bytes.span, name.bytes.indices) }
+
+  /// FNV-1a. Names that collide only slow down the client that has chosen them.
+  private static func hash(_ bytes: Span<UInt8>, _ range: Range<Int>) -> UInt64 {
+    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+    for index in range { hash = (hash ^ UInt64(bytes[index])) &* 0x100_0000_01b3 }
+    return hash
+  }
+
+  private static func isEqual(_ name: WireText, _ bytes: Span<UInt8>, _ range: Range<Int>) -> Bool {
+    guard name.bytes.count == range.count else { return false }
+    for index in name.bytes.indices where name.bytes[index] != bytes[range.lowerBound + index] { return false }
+    return true
+  }
+}

@@ -1,0 +1,356 @@
+import Pooling
+import PostgresWire
+
+/// Prepared statements with names, where server connections are shared: a statement is made on a connection when a client
+/// needs it there, whoever has made it first.
+///
+/// ```
+///   client                  daemon                             server
+///   Parse a, "select 1"     a is lifeguard_7                   Parse lifeguard_7, "select 1"    where it has not got it
+///                                                              Close lifeguard                  else: its CloseComplete
+///   ◀── ParseComplete                                                                           becomes ParseComplete
+///   Bind a                                                     Bind lifeguard_7                 where it has got it
+///                           shape unknown                      Parse lifeguard_7, Bind          else
+///                           a client knows its shape           Parse, Describe, Flush ─▶ same?  else
+/// ```
+///
+/// In the last case the rows may have another shape than the client has been told (a table was altered meanwhile): it gets
+/// PostgreSQL's own error for that, and never rows that it would misread.
+extension Client {
+  /// Statements that one client may have.
+  private static let statementLimit = 10_000
+
+  /// A Parse with a name. Returns whether to go on.
+  ///
+  /// What earlier cycles leave is waited for: whether the name is free, whether the server has the statement, and whether
+  /// it would take a Parse at all. What is under way in the present cycle can be relied on, as after a failure the rest of
+  /// the cycle is skipped with it.
+  func parseStatement(
+    _ message: RequestScanner.FrontendMessage, _ bytes: Span<UInt8>, _ cursor: inout Int, _ server: Server
+  ) -> Bool {
+    if server.owesEarlierCycles {
+      awaitsReplies = true
+      return false
+    }
+    let body = bytes.extracting(message.body)
+    guard let parse = try? Frontend.Parse(body: body) else { return pass(message, bytes, &cursor, server) }
+    let name = WireText(body, parse.statement)
+    if statements.find(body, parse.statement) != nil {
+      // First the server says whether the text is one that it would take.
+      requests.take(message, bytes, &cursor)
+      server.request(.hiddenParse, .name(name)) { $0.parse(parse, of: body, statement: Server.nobodysStatement) }
+      server.closeNobodysStatement()
+      server.refuseStatement(.duplicateStatement(name))
+      return true
+    }
+    guard statements.count < Client.statementLimit else {
+      requests.take(message, bytes, &cursor)
+      server.refuseStatement(.tooManyStatements(server.pool, limit: Client.statementLimit))
+      return true
+    }
+    server.pool.telemetry.clientParseCount.add()
+    let statement = worker.statementTable.statement(
+      WireText(body, parse.definition).bytes, parsing: server.settings.parsing)
+    requests.take(message, bytes, &cursor)
+    guard server.statements.has(statement) else {
+      server.pool.telemetry.serverParseCount.add()
+      server.request(.parse, .define(statements, name, statement, parses: true)) {
+        $0.parse(parse, of: body, statement: statement.serverName)
+      }
+      server.closeExcessStatements()
+      return true
+    }
+    server.statements.use(statement)
+    let definition = ServerStatements.Note.define(statements, name, statement, parses: false)
+    if server.status == .failed {
+      // Whether it takes a Parse there, the server is asked.
+      server.request(.parse, definition) { $0.parse(parse, of: body, statement: Server.nobodysStatement) }
+      server.closeNobodysStatement()
+    } else {
+      server.request(.knownParse, definition) { $0.close(.statement, Server.nobodysStatement) }
+    }
+    return true
+  }
+
+  /// A Parse with a name, while no server connection is held. Of a text that a server has taken the client has the
+  /// statement at once: the connection that it is used on gets it then. (A program that prepares on one connection while it
+  /// has transactions open on others, as pgbench does, would otherwise wait for itself.)
+  ///
+  /// - Returns: whether it is answered; else it takes a server connection.
+  func parseDetached(_ message: RequestScanner.FrontendMessage, _ bytes: Span<UInt8>, _ cursor: inout Int) -> Bool {
+    let body = bytes.extracting(message.body)
+    guard let pool, let wanted, statements.count < Client.statementLimit, let parse = try? Frontend.Parse(body: body),
+      statements.find(body, parse.statement) == nil
+    else { return false }
+    let statement = worker.statementTable.statement(WireText(body, parse.definition).bytes, parsing: wanted.parsing)
+    guard statement.isProven else { return false }
+    requests.takeDetached(message, &cursor)
+    pool.telemetry.clientParseCount.add()
+    statements.define(WireText(body, parse.statement), statement)
+    send { $0.parseComplete() }
+    return true
+  }
+
+  /// A Bind, or a Describe or Close of a statement, by a name. Returns whether to go on.
+  func useStatement(
+    _ message: RequestScanner.FrontendMessage, name: Range<Int>, _ bytes: Span<UInt8>, _ cursor: inout Int,
+    _ server: Server
+  ) -> Bool {
+    if isVerifying { return false }
+    if server.statements.isUnsettled || requests.mayForgetStatements, server.owesEarlierCycles {
+      awaitsReplies = true
+      return false
+    }
+    guard let statement = statements.find(bytes, name) else {
+      return useUnknownStatement(message, name: name, bytes, &cursor, server)
+    }
+    if message.type == .close {
+      requests.take(message, bytes, &cursor)
+      server.request(.close, .undefine(statements, WireText(bytes, name), statement)) {
+        $0.close(.statement, Server.nobodysStatement)
+      }
+      return true
+    }
+    if let changed = changedStatement {
+      changedStatement = nil
+      if changed === statement {
+        requests.take(message, bytes, &cursor)
+        server.refuseStatement(.changedStatement)
+        return true
+      }
+    }
+    if !server.statements.has(statement) {
+      if message.type == .bind && statement.shape != nil && !server.replies.ledger.isSkipping {
+        isVerifying = true
+        server.verify(statement)
+        return false
+      }
+      server.parse(statement)
+    }
+    server.statements.use(statement)
+    if message.type == .bind {
+      bind(message, statement, name: name, bytes, &cursor, server)
+    } else {
+      requests.take(message, bytes, &cursor)
+      server.request(.describeStatement, .describe(statement, (statements, WireText(bytes, name)))) {
+        $0.describe(.statement, statement.serverName)
+      }
+    }
+    return true
+  }
+
+  /// Forwards a Bind with the statement's name on the server; what follows the name goes as it is.
+  private func bind(
+    _ message: RequestScanner.FrontendMessage, _ statement: SharedStatement, name: Range<Int>, _ bytes: Span<UInt8>,
+    _ cursor: inout Int, _ server: Server
+  ) {
+    let portal = message.body.lowerBound..<name.lowerBound
+    let serverName = statement.serverName.bytes
+    let length = message.length - name.count + serverName.count
+    // Where requests before it may fail, so may this one, for want of its statement.
+    if server.statements.isUnsettled {
+      if server.replies.ledger.sent(.bind, by: .client, isNoted: true) {
+        server.statements.note(.name(WireText(bytes, name)))
+      }
+    } else {
+      server.replies.ledger.sent(.bind, by: .client)
+    }
+    server.pool.telemetry.bindCount.add()
+    requests.takeHead(message, &cursor, upTo: name.upperBound, statement: statement)
+    var writer = MessageWriter()
+    writer.uint8(FrontendType.bind.rawValue)
+    writer.uint32(UInt32(length))
+    writer.raw(bytes, portal)
+    writer.raw(serverName)
+    server.send(writer.bytes.span)
+  }
+
+  /// What the client calls by a name that it has not given: the connection itself may know it (SQL's PREPARE), but never
+  /// one of the daemon's names.
+  private func useUnknownStatement(
+    _ message: RequestScanner.FrontendMessage, name: Range<Int>, _ bytes: Span<UInt8>, _ cursor: inout Int,
+    _ server: Server
+  ) -> Bool {
+    let text = WireText(bytes, name)
+    guard text.bytes.starts(with: SharedStatement.namePrefix.utf8) else {
+      return pass(message, bytes, &cursor, server)
+    }
+    requests.take(message, bytes, &cursor)
+    server.refuseStatement(.unknownStatement(text))
+    return true
+  }
+
+  /// `DEALLOCATE name`. Returns whether to go on.
+  func deallocate(
+    _ message: RequestScanner.FrontendMessage, name: WireText, _ bytes: Span<UInt8>, _ cursor: inout Int,
+    _ server: Server
+  ) -> Bool {
+    guard server.replies.ledger.isEmpty else {
+      awaitsReplies = true
+      return false
+    }
+    guard server.status != .failed, statements.find(name.bytes.span, name.bytes.indices) != nil else {
+      return pass(message, bytes, &cursor, server)
+    }
+    statements.remove(name)
+    requests.take(message, bytes, &cursor)
+    send {
+      $0.commandComplete("DEALLOCATE")
+      $0.readyForQuery(server.status)
+    }
+    worker.answered(server)
+    return true
+  }
+
+  private func pass(
+    _ message: RequestScanner.FrontendMessage, _ bytes: Span<UInt8>, _ cursor: inout Int, _ server: Server
+  ) -> Bool {
+    let range = requests.pass(message, bytes, &cursor, ledger: &server.replies.ledger)
+    server.send(bytes.extracting(range))
+    return true
+  }
+
+  /// The server has said what a statement is there.
+  ///
+  /// - Parameter changed: where that is not what clients have been told.
+  func verified(changed: SharedStatement?) {
+    guard isVerifying else { return }
+    isVerifying = false
+    changedStatement = changed
+    worker.resume(self)
+  }
+}
+
+extension Server {
+  /// A statement that no session has: closing it does nothing, and is answered in its turn.
+  static let nobodysStatement: WireText = "lifeguard"
+
+  /// Requests of earlier cycles are not answered yet, and will be without any further message of the client's.
+  var owesEarlierCycles: Bool { !replies.ledger.isCopyIn && replies.ledger.clientReadiesOwed > 0 }
+
+  /// Sends a request of the client's that has to do with a shared statement.
+  func request(_ request: Request, _ note: ServerStatements.Note, _ write: (inout MessageWriter) -> Void) {
+    // Where the server skips to a Sync it does nothing of it.
+    if replies.ledger.sent(request, by: .client, isNoted: true) { statements.note(note) }
+    var writer = MessageWriter()
+    write(&writer)
+    send(writer.bytes.span)
+  }
+
+  /// Makes a statement that a client has named on another connection.
+  func parse(_ statement: SharedStatement) {
+    pool.telemetry.serverParseCount.add()
+    request(.hiddenParse, .parse(statement)) { $0.parse(definition: statement.definition, statement.serverName) }
+    closeExcessStatements()
+  }
+
+  /// Makes it, and asks what it is here. The client waits.
+  func verify(_ statement: SharedStatement) {
+    parse(statement)
+    request(.hiddenDescribe, .describe(statement, nil)) {
+      $0.describe(.statement, statement.serverName)
+      $0.flush()
+    }
+  }
+
+  /// Closes the statements that have not been used for longest, where there are more than `max_prepared_statements`.
+  func closeExcessStatements() {
+    while let statement = statements.excess(over: pool.settings.maxPreparedStatements) { close(statement) }
+  }
+
+  private func close(_ statement: SharedStatement) {
+    if replies.ledger.sent(.close, by: .daemon, isNoted: true) { statements.note(.close(statement)) }
+    var writer = MessageWriter()
+    writer.close(.statement, statement.serverName)
+    send(writer.bytes.span)
+  }
+
+  /// Closes what has just been made by the name that is nobody's.
+  func closeNobodysStatement() {
+    replies.ledger.sent(.close, by: .daemon)
+    var writer = MessageWriter()
+    writer.close(.statement, Server.nobodysStatement)
+    send(writer.bytes.span)
+  }
+
+  /// Noted requests have ended.
+  func statementsSettled(_ noted: (succeeded: Int, failed: Int)) {
+    let last = statements.succeeded(noted.succeeded)
+    failedRefusal = statements.failed(noted.failed) as? RefusalNote
+    if noted.failed > 0 { client?.verified(changed: nil) }
+    guard case .describe(let statement, let owner) = last else { return }
+    let other = statement.described(as: takenShape, in: worker.statementTable)
+    if let other {
+      // By this name there is something else on the connection than elsewhere.
+      close(statement)
+      if let (statements, name) = owner { statements.rename(name, to: other) }
+    }
+    if owner == nil { client?.verified(changed: other == nil ? nil : statement) }
+  }
+
+  /// An error that names a statement as it is called on the server: with the client's name instead; nil for any other.
+  func renamed(_ body: Span<UInt8>) -> ErrorFields? {
+    guard let client, let range = (try? ErrorFields.range(of: .code, in: body)).flatMap({ $0 }) else { return nil }
+    let code = SQLState(WireText(body, range).text)
+    guard code == .invalidStatementName || code == .duplicatePreparedStatement,
+      var fields = try? ErrorFields(body: body)
+    else { return nil }
+    let parts = fields.message.bytes.split(separator: UInt8(ascii: "\""), omittingEmptySubsequences: false)
+    guard parts.count == 3, parts[1].starts(with: SharedStatement.namePrefix.utf8),
+      let name = statements.name(of: WireText(Array(parts[1])), in: client.statements)
+    else { return nil }
+    var text = WireText(Array(parts[0]))
+    text.bytes += "\"".utf8
+    text.bytes += name.bytes
+    text.bytes += "\"".utf8
+    text.bytes += parts[2]
+    fields.fields = fields.fields.map { $0.kind == .message ? ErrorFields.Field(.message, text) : $0 }
+    return fields
+  }
+
+  /// A plan that no longer fits its table: whatever is parsed from now on is another statement, and the connection is
+  /// cleaned of all that it has.
+  func noteStalePlan(_ body: Span<UInt8>) {
+    guard let code = (try? ErrorFields.range(of: .code, in: body)).flatMap({ $0 }),
+      WireText(body, code) == WireText(SQLState.featureNotSupported.description),
+      let routine = (try? ErrorFields.range(of: .routine, in: body)).flatMap({ $0 }),
+      WireText(body, routine) == "RevalidateCachedQuery"
+    else { return }
+    worker.statementTable.retireAll()
+    cleaning = .everything
+  }
+}
+
+extension Refusal {
+  /// As PostgreSQL says it.
+  fileprivate static func duplicateStatement(_ name: WireText) -> Refusal {
+    Refusal(code: .duplicatePreparedStatement, message: statement(name, "already exists"), isServers: true)
+  }
+
+  /// As PostgreSQL says it.
+  fileprivate static func unknownStatement(_ name: WireText) -> Refusal {
+    Refusal(code: .invalidStatementName, message: statement(name, "does not exist"), isServers: true)
+  }
+
+  private static func statement(_ name: WireText, _ what: String) -> WireText {
+    WireText(Array("prepared statement \"".utf8) + name.bytes + Array("\" \(what)".utf8))
+  }
+
+  /// As PostgreSQL says it.
+  fileprivate static var changedStatement: Refusal {
+    Refusal(code: .featureNotSupported, message: "cached plan must not change result type", isServers: true)
+  }
+
+  fileprivate static func tooManyStatements(_ pool: Pool, limit: Int) -> Refusal {
+    Refusal(
+      code: .programLimitExceeded,
+      message: WireText("\(pool.quotedLabel) keeps at most \(limit) prepared statements for a client"))
+  }
+}
+
+/// A refusal that waits for its place among the replies.
+final class RefusalNote {
+  let refusal: Refusal
+
+  init(_ refusal: Refusal) { self.refusal = refusal }
+}
