@@ -126,7 +126,7 @@ def blocks(scene: Scene) -> None:
         client.ask(query("begin"))
         client.ask(query("select 1"))
         time.sleep(0.2)
-        client.ask(query("select pg_sleep(0.1)"), low=0.1)
+        client.ask(query("select pg_sleep(0.4)"), low=0.4)
         client.ask(query("commit"))
         client.ask(query("begin"))
         client.ask(query("select 1/0"))

@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from .daemon import Lifeguard
 from .wire import Message, WireClient
 
-#: The daemon reads its clock once a turn, so that a duration may be off by how long a turn takes on a busy machine.
+#: The daemon reads its clock once a turn: a duration may be off by how long a turn takes, now and then much (s).
 SLACK = 0.05
+#: And usually little.
+USUAL_SLACK = 0.001
 
 #: The durations that a pool keeps, as /metrics names them.
 DURATIONS = ("wait", "connect", "ping", "query", "transaction", "idle_in_transaction")
@@ -40,7 +42,7 @@ class Account:
     def took(self, name: str, low: float, high: float, times: int = 1) -> None:
         """A duration (seconds) between two bounds."""
         assert high >= low, f"{name}: a test that measures {low} to {high} is wrong"
-        self.durations[name] += [(max(0.0, low - SLACK), high + SLACK)] * times
+        self.durations[name] += [(low, high)] * times
 
     @property
     def counts(self) -> Counter[str]:
@@ -147,21 +149,21 @@ class Client:
         elif self._block and self._last:
             self.account.took("idle_in_transaction", max(0.0, request.start - self._last.end),
                               request.start - self._last.start)
-        self._account_for(answer, request, low)
+        self._account_for(answer, request, low, waited)
         self._last = request
         return answer
 
-    def _account_for(self, answer: list[Message], request: Span, low: float) -> None:
+    def _account_for(self, answer: list[Message], request: Span, low: float, waited: float) -> None:
         for message in answer:
             if message.kind != "Z":
                 continue
             self.account.add(queries=1)
-            self.account.took("query", low, request.seconds)
+            self.account.took("query", low, request.seconds - waited)
             if message.text == "I":
                 self.account.add(transactions=1)
                 block = self._block or request
                 inside = max(low, request.start - block.end if self._block else 0)
-                self.account.took("transaction", inside, request.end - block.start)
+                self.account.took("transaction", inside, request.end - block.start - waited)
                 self._block = None
             elif not self._block:
                 self._block = request

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .account import DURATIONS, Account, until_equal
+from .account import DURATIONS, SLACK, USUAL_SLACK, Account, until_equal
 from .admin import command
 from .daemon import Lifeguard
 
@@ -114,13 +114,14 @@ def compare_metrics(scrape: Scrape, account: Account, expect: Callable) -> None:
     for name in DURATIONS:
         spans = account.durations[name]
         shown = scrape.pool(account, f"{name}_seconds_sum")
-        low, high = sum(span[0] for span in spans), sum(span[1] for span in spans)
+        slack = SLACK + len(spans) * USUAL_SLACK
+        low, high = sum(span[0] for span in spans) - slack, sum(span[1] for span in spans) + slack
         expect(f"{label} {name}: the count", scrape.pool(account, f"{name}_seconds_count"), len(spans))
         expect(f"{label} {name}: the sum {shown} is within {low:.3f} … {high:.3f}", low <= shown <= high, True)
         last = 0.0
         for bound, count in scrape.buckets(account, name):
-            least = sum(span[1] <= bound for span in spans)
-            most = sum(span[0] <= bound for span in spans)
+            least = sum(span[1] + SLACK <= bound for span in spans)
+            most = sum(span[0] - SLACK <= bound for span in spans)
             expect(f"{label} {name}: up to {bound} s there are {count:g}, from {least} to {most} and at least {last:g}",
                    max(least, last) <= count <= most, True)
             last = count
