@@ -140,6 +140,8 @@ public final class ClientStatements {
   private var entries: [UInt64: [Entry]] = [:]
   /// How many there are.
   public private(set) var count = 0
+  /// Bytes of their texts; a text that has two names counts twice.
+  public private(set) var bytes = 0
 
   public init() {}
 
@@ -155,6 +157,7 @@ public final class ClientStatements {
     remove(name)
     entries[ClientStatements.hash(name), default: []].append(Entry(name: name, statement: statement))
     count += 1
+    bytes += statement.definition.count
   }
 
   /// Forgets a name; false where it is not known.
@@ -162,7 +165,7 @@ public final class ClientStatements {
   public func remove(_ name: WireText) -> Bool {
     let hash = ClientStatements.hash(name)
     guard var bucket = entries[hash], let index = bucket.firstIndex(where: { $0.name == name }) else { return false }
-    bucket.remove(at: index)
+    bytes -= bucket.remove(at: index).statement.definition.count
     entries[hash] = bucket.isEmpty ? nil : bucket
     count -= 1
     return true
@@ -192,6 +195,7 @@ public final class ClientStatements {
   public func removeAll() {
     entries = [:]
     count = 0
+    bytes = 0
   }
 
   private static func hash(_ name: WireText) -> UInt64 { hash(name.bytes.span, name.bytes.indices) }

@@ -215,6 +215,12 @@ final class Client: Connection {
 
   // MARK: Serving
 
+  /// Its statements with names are shared; those that it has stay so when a reload changes that for others.
+  private var sharesStatements: Bool {
+    guard let pool else { return false }
+    return pool.sharesStatements || pool.sharesConnections && statements.count > 0
+  }
+
   /// One step of relaying requests. Returns whether to go on.
   private func servingStep(_ bytes: Span<UInt8>, _ cursor: inout Int) -> Bool {
     if let refusal {
@@ -229,7 +235,7 @@ final class Client: Connection {
       bytes, &cursor, ledger: &server.replies.ledger,
       requestLimit: worker.requestLimit(server.pool),
       mayPin: server.pool.sharesConnections ? server.pool.pinned < server.pool.settings.maxPinned : true,
-      isInBlock: server.status != .idle, sharesStatements: server.pool.sharesStatements)
+      isInBlock: server.status != .idle, sharesStatements: sharesStatements)
     if let (parses, binds) = requests.takeForwarded() {
       let telemetry = server.pool.telemetry
       telemetry.clientParseCount.add(UInt64(parses))
@@ -288,7 +294,7 @@ final class Client: Connection {
   }
 
   private func detachedStep(_ bytes: Span<UInt8>, _ cursor: inout Int) -> Bool {
-    let step = requests.next(bytes, &cursor, sharesStatements: pool?.sharesStatements ?? false)
+    let step = requests.next(bytes, &cursor, sharesStatements: sharesStatements)
     switch step {
     case .parseStatement(let message):
       if !parseDetached(message, bytes, &cursor) { worker.checkout(self) }

@@ -17,8 +17,13 @@ import PostgresWire
 /// In the last case the rows may have another shape than the client has been told (a table was altered meanwhile): it gets
 /// PostgreSQL's own error for that, and never rows that it would misread.
 extension Client {
-  /// Statements that one client may have.
+  /// Statements that one client may have, and bytes of their texts.
   private static let statementLimit = 10_000
+  private static let statementBytesLimit = 16 << 20
+
+  private var hasTooManyStatements: Bool {
+    statements.count >= Client.statementLimit || statements.bytes >= Client.statementBytesLimit
+  }
 
   /// A Parse with a name. Returns whether to go on.
   ///
@@ -43,9 +48,9 @@ extension Client {
       server.refuseStatement(.duplicateStatement(name))
       return true
     }
-    guard statements.count < Client.statementLimit else {
+    if hasTooManyStatements {
       requests.take(message, bytes, &cursor)
-      server.refuseStatement(.tooManyStatements(server.pool, limit: Client.statementLimit))
+      server.refuseStatement(.tooManyStatements(server.pool, statements))
       return true
     }
     server.pool.telemetry.clientParseCount.add()
@@ -79,7 +84,7 @@ extension Client {
   /// - Returns: whether it is answered; else it takes a server connection.
   func parseDetached(_ message: RequestScanner.FrontendMessage, _ bytes: Span<UInt8>, _ cursor: inout Int) -> Bool {
     let body = bytes.extracting(message.body)
-    guard let pool, let wanted, statements.count < Client.statementLimit, let parse = try? Frontend.Parse(body: body),
+    guard let pool, let wanted, !hasTooManyStatements, let parse = try? Frontend.Parse(body: body),
       statements.find(body, parse.statement) == nil
     else { return false }
     let statement = worker.statementTable.statement(WireText(body, parse.definition).bytes, parsing: wanted.parsing)
@@ -341,10 +346,12 @@ extension Refusal {
     Refusal(code: .featureNotSupported, message: "cached plan must not change result type", isServers: true)
   }
 
-  fileprivate static func tooManyStatements(_ pool: Pool, limit: Int) -> Refusal {
+  fileprivate static func tooManyStatements(_ pool: Pool, _ statements: ClientStatements) -> Refusal {
     Refusal(
       code: .programLimitExceeded,
-      message: WireText("\(pool.quotedLabel) keeps at most \(limit) prepared statements for a client"))
+      message: WireText(
+        "\(pool.quotedLabel) keeps no more than \(statements.count) prepared statements of together "
+          + "\(statements.bytes >> 20) MB for a client"))
   }
 }
 

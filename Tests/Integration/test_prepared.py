@@ -308,6 +308,25 @@ def test_psycopg_evicts_its_statements_by_deallocate(narrow: Lifeguard):
             assert connection.execute(f"select {number} + %s::int", [1]).fetchone() == (number + 1,)
 
 
+def test_the_texts_of_one_client_are_bounded(narrow: Lifeguard):
+    with WireClient.app(narrow.port) as client:
+        text = "select 1 -- " + "x" * 60_000
+        for number in range(300):
+            client.send(parse(text + str(number), f"s{number}"), SYNC)
+            if kinds(answer := client.until_ready()) == "EZ":
+                break
+        assert error(answer)["C"] == "54000" and 270 < number < 290
+        assert rows(client.ask(bind(statement="s0"), execute(), SYNC)) == [["1"]]
+
+
+def test_a_client_keeps_its_statements_when_a_reload_ends_their_sharing(narrow: Lifeguard):
+    with WireClient.app(narrow.port) as client:
+        client.ask(parse("select 1", "s"), SYNC)
+        command(narrow, "SET pool.max_prepared_statements = 0")
+        for _ in range(2):
+            assert rows(client.ask(bind(statement="s"), execute(), SYNC)) == [["1"]]
+
+
 def test_session_mode_passes_statements_as_they_are(lifeguard):
     daemon = lifeguard(pool={"mode": "session", "pool_size": 1, "max_overflow": 0})
     with WireClient.app(daemon.port) as client:

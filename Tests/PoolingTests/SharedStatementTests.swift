@@ -53,6 +53,19 @@ import Testing
     #expect(find("s") === one && !server.has(two) && client.count == 1)
   }
 
+  @Test func theBytesOfAClientsTextsAreCounted() {
+    let one = statement("select 1")
+    client.define("a", one)
+    client.define("b", one)
+    #expect(client.bytes == 2 * one.definition.count)
+    client.define("b", statement("select 22"))
+    #expect(client.bytes == 2 * one.definition.count + 1)
+    client.remove("a")
+    #expect(client.bytes == one.definition.count + 1)
+    client.removeAll()
+    #expect(client.bytes == 0 && client.count == 0)
+  }
+
   @Test func anErrorNamesTheStatementAsItsClientDid() {
     var server = ServerStatements()
     let one = statement("select 1")
