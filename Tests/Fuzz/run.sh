@@ -29,20 +29,27 @@ clang -O -g -fsanitize=address -c -I "$root/Sources/CLinux/include" -o "$out/cli
 imports="-I $out -I $root/Sources/COpenSSL -I $root/Sources/CStringPrep -Xcc -fmodule-map-file=$out/CLinux.modulemap"
 export imports
 
-# Builds the module of that name.
+# Builds the module of that name, of all its files or of those that are named.
 module() {
+  name=$1
+  shift
+  [ $# -gt 0 ] || set -- "$root/Sources/$name"/*.swift
   # shellcheck disable=SC2086
   swiftc $flags $imports -enable-testing -enable-experimental-feature Lifetimes -wmo -static -emit-library -emit-module \
-    -module-name "$1" -emit-module-path "$out/$1.swiftmodule" -o "$out/lib$1.a" "$root/Sources/$1"/*.swift
+    -module-name "$name" -emit-module-path "$out/$name.swiftmodule" -o "$out/lib$name.a" "$@"
 }
 module Locking
 module PostgresWire
 module Authentication
 module Reactor
+# What reads SQL; the rest of Pooling needs packages.
+pooling=$root/Sources/Pooling
+module Pooling "$pooling/TextEncoding.swift" "$pooling/SQLLexer.swift" "$pooling/FunctionNames.swift" \
+  "$pooling/StatementEffects.swift" "$pooling/SettingCommands.swift"
 
 # The name of the target is the argument.
 build='case $1 in TLS*) more="$root/Tests/ReactorTests/TLSFixtures.swift" ;; *) more= ;; esac
-swiftc $flags $imports -use-ld=lld -module-name "Fuzz$1" -L "$out" -lAuthentication -lPostgresWire -lReactor -lLocking -lssl -lcrypto -lidn -lswiftSynchronization -lswiftGlibc -lswiftDispatch -ldispatch \
+swiftc $flags $imports -enable-experimental-feature Lifetimes -use-ld=lld -module-name "Fuzz$1" -L "$out" -lAuthentication -lPooling -lPostgresWire -lReactor -lLocking -lssl -lcrypto -lidn -lswiftSynchronization -lswiftGlibc -lswiftDispatch -ldispatch \
   -o "$out/$1" "$fuzz/FuzzEntry.swift" "$fuzz/targets/$1.swift" $more "$out/clinux.o"'
 run='mkdir -p "$out/corpus/$1" "$out/crashes"
 if "$out/$1" -max_total_time="$seconds" -max_len=4096 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
