@@ -145,7 +145,7 @@ struct LibpqExchange {
       kind = text.contains("could not create socket") ? .other : .unreachable
     } else {
       // OpenSSL may meet the end in the same step that read the last byte.
-      let hasEnded = ended || text.contains(Self.connectionLost)
+      let hasEnded = ended || Self.lostTexts.contains(where: text.contains)
       kind = stage == .awaitingAuthentication && hasEnded ? .unreachable : .other
     }
     return failed(kind, LibpqText.oneLine(first.text + "\n" + text), sqlState)
@@ -160,18 +160,21 @@ struct LibpqExchange {
 
   /// Whether TLS is not to be had as the settings want it: certificates, keys and their files, the host's name, a server
   /// without TLS or without channel binding. libpq has no code for that either.
-  private static func isAboutTLS(_ text: String) -> Bool {
+  static func isAboutTLS(_ text: String) -> Bool {
     let words = LibpqText.droppingQuoted(text)
     return tlsTexts.contains(where: words.contains) && !notTLSTexts.contains(where: words.contains)
   }
 
   private static let tlsTexts = ["SSL", "certificate", "private key", "channel binding"]
-  /// What libpq says of a connection that ends amid TLS.
-  private static let connectionLost = "SSL SYSCALL error"
-  /// The network's fault, a server that has no memory or process left, and a peer that is no PostgreSQL.
-  private static let notTLSTexts = [
-    connectionLost, "server sent an error response during SSL exchange", "received invalid response to SSL negotiation",
+  /// What libpq says of a connection that ends amid TLS, with a close_notify or without.
+  private static let lostTexts = [
+    "SSL SYSCALL error", "SSL connection has been closed unexpectedly", "unexpected eof while reading",
   ]
+  /// The network's fault, a server that has no memory or process left, and a peer that is no PostgreSQL.
+  private static let notTLSTexts =
+    lostTexts + [
+      "server sent an error response during SSL exchange", "received invalid response to SSL negotiation",
+    ]
 
   private func failed(_ kind: DialFailureKind, _ text: String, _ sqlState: String? = nil) -> Outcome {
     .failed(DialAttempt(host: host, address: address, kind: kind, sqlState: sqlState, text: text))

@@ -35,4 +35,14 @@ import Testing
     #expect(LibpqText.maskingQuoted("in \"a\"b\" end") == "in \"***\" end")
     #expect(LibpqText.maskingQuoted("nothing") == "nothing")
   }
+
+  /// A server that goes down in the middle of a handshake has said nothing about how TLS is to be had.
+  @Test(arguments: [
+    ("SSL connection has been closed unexpectedly", false), ("SSL SYSCALL error: EOF detected", false),
+    ("SSL error: unexpected eof while reading", false), ("SSL error: certificate verify failed", true),
+    ("server does not support SSL, but SSL was required", true), ("Connection refused", false),
+  ])
+  func anEndAmidTLSIsNotAboutTLS(text: String, isAboutTLS: Bool) {
+    #expect(LibpqExchange.isAboutTLS("connection to server at \"db1\", port 5432 failed: \(text)\n") == isAboutTLS)
+  }
 }
