@@ -37,8 +37,8 @@ public struct RequestScanner: Sendable {
     /// A Bind, or a Describe or Close of a statement, that uses a shared statement by this name. It is answered by `take`,
     /// `takeHead` or `pass`; or not at all, and then it comes again.
     case useStatement(FrontendMessage, name: Range<Int>)
-    /// A query that deallocates one statement by this name. It is answered by `take` or `pass`.
-    case deallocate(FrontendMessage, name: WireText)
+    /// A query that deallocates one statement (`deallocatedName`). It is answered by `take` or `pass`.
+    case deallocate(FrontendMessage)
     /// Forwarding stops before the next request, until what has been sent is answered.
     case pause
     /// The client says goodbye.
@@ -416,10 +416,18 @@ public struct RequestScanner: Sendable {
       guard isWhole, header.bodyLength > 2, RequestScanner.isAboutStatement(bytes, cursor, header) else { return nil }
       return .useStatement(message, name: body + 1..<end - 1)
     case .query:
-      guard isWhole, let name = TransactionStatement.deallocated(bytes.extracting(body..<end)) else { return nil }
-      return .deallocate(message, name: name)
+      guard isWhole, TransactionStatement.deallocated(bytes.extracting(body..<end)) != nil else { return nil }
+      return .deallocate(message)
     case .functionCall, .execute, .sync, .flush, .terminate, .copyData, .copyDone, .copyFail, .password: return nil
     }
+  }
+
+  /// The name of the statement that a query deallocates.
+  public static func deallocatedName(_ message: FrontendMessage, _ bytes: Span<UInt8>) -> WireText {
+    guard let name = TransactionStatement.deallocated(bytes.extracting(message.body)) else {
+      preconditionFailure("it deallocates nothing")
+    }
+    return name
   }
 
   /// The whole message at the cursor has been seen to: it is not forwarded as it is.

@@ -263,9 +263,9 @@ final class Client: Connection {
     case .useStatement(let message, let name):
       if awaitsRequest { requestBegins(on: server) }
       return useStatement(message, name: name, bytes, &cursor, server)
-    case .deallocate(let message, let name):
+    case .deallocate(let message):
       if awaitsRequest { requestBegins(on: server) }
-      return deallocate(message, name: name, bytes, &cursor, server)
+      return deallocate(message, bytes, &cursor, server)
     case .terminate:
       worker.clientGone(self, .endOfStream)
       return false

@@ -29,6 +29,8 @@ final class Pool {
   var lastFailure: ConnectFailure? { didSet { published.update { $0.lastError = lastFailure?.text } } }
   /// As other threads see it.
   var publishedStanding = PoolStanding.open
+  /// Clients cannot get at it any more.
+  var isRetired = false
   /// Clients that keep their connection because of what they have on it.
   var pinned = 0 { didSet { telemetry.serversPinned.set(pinned) } }
   /// Clients logged in.

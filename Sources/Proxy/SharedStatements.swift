@@ -187,9 +187,9 @@ extension Client {
 
   /// `DEALLOCATE name`. Returns whether to go on.
   func deallocate(
-    _ message: RequestScanner.FrontendMessage, name: WireText, _ bytes: Span<UInt8>, _ cursor: inout Int,
-    _ server: Server
+    _ message: RequestScanner.FrontendMessage, _ bytes: Span<UInt8>, _ cursor: inout Int, _ server: Server
   ) -> Bool {
+    let name = RequestScanner.deallocatedName(message, bytes)
     guard server.replies.ledger.isEmpty else {
       awaitsReplies = true
       return false

@@ -65,7 +65,7 @@ final class Worker: EventLoopDelegate {
   func randomPermille() -> UInt32 { random.next() % 1001 }
 
   /// Clients can still get at this pool.
-  func isServed(_ pool: Pool) -> Bool { poolByName[pool.name] === pool }
+  func isServed(_ pool: Pool) -> Bool { !pool.isRetired }
 
   private enum LimitName: Hashable {
     case database(String)
@@ -313,6 +313,7 @@ final class Worker: EventLoopDelegate {
   /// (whoever connects may name any user, and must not fill the memory with that).
   private func retire(_ pool: Pool) {
     poolByName[pool.name] = nil
+    pool.isRetired = true
     retiredPools.append(pool)
     pool.published.update { $0.isServed = false }
     pools.retire(pool.id, now: time)
