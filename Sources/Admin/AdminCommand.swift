@@ -87,7 +87,7 @@ public enum ShowSubject: String, Sendable, CaseIterable {
   case dnsZones = "dns_zones"
   case events, help, lists, mem
   case peerPools = "peer_pools"
-  case peers, pools, servers, sockets, state, stats
+  case peers, pins, pools, servers, sockets, state, stats
   case statsAverages = "stats_averages"
   case statsTotals = "stats_totals"
   case totals, users, version
@@ -107,6 +107,7 @@ public enum ShowSubject: String, Sendable, CaseIterable {
     case .mem: "how many objects of each kind there are, and their size"
     case .peerPools: "nothing: there are no peers"
     case .peers: "nothing: there are no peers"
+    case .pins: "the clients that keep their server connection, and why"
     case .pools: "each pool: clients, server connections, waits"
     case .servers: "the server connections"
     case .sockets: "clients and server connections with the bytes that wait"
@@ -123,7 +124,7 @@ public enum ShowSubject: String, Sendable, CaseIterable {
   /// Whether it shows connections one by one, which costs the workers time for each.
   public var needsConnections: Bool {
     switch self {
-    case .clients, .servers, .sockets, .activeSockets, .mem: true
+    case .clients, .pins, .servers, .sockets, .activeSockets, .mem: true
     case .config, .databases, .dnsHosts, .dnsZones, .events, .help, .lists, .peerPools, .peers, .pools, .state, .stats,
       .statsAverages, .statsTotals, .totals, .users, .version:
       false

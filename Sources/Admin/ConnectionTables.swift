@@ -10,7 +10,7 @@ private struct ConnectionRow {
   var pointer: String
   var link: String
   var backendProcessID: Int32 = 0
-  var pinReason: String?
+  var pin: PinSnapshot?
   var isIdle: Bool
 
   init(_ client: ClientSnapshot) {
@@ -20,7 +20,7 @@ private struct ConnectionRow {
     waitMicroseconds = client.waitMicroseconds
     pointer = ConnectionRow.pointer("c", client.connection.id)
     link = client.serverID.map { ConnectionRow.pointer("s", $0) } ?? ""
-    pinReason = client.pinReason
+    pin = client.pin
     isIdle = client.state == .idle
   }
 
@@ -84,7 +84,22 @@ private struct ConnectionRow {
 extension AdminTable {
   /// SHOW CLIENTS.
   static func clients(_ daemon: DaemonSnapshot) -> AdminTable {
-    AdminTable(clientRows(daemon), ConnectionRow.columns + [.text("pinned") { $0.pinReason }])
+    AdminTable(clientRows(daemon), ConnectionRow.columns + [.text("pinned") { $0.pin?.text }])
+  }
+
+  /// SHOW PINS.
+  static func pins(_ daemon: DaemonSnapshot) -> AdminTable {
+    let columns: [ColumnSource<ConnectionRow>] = [
+      .text("database") { $0.connection.database },
+      .text("user") { $0.connection.user },
+      .int8("client") { $0.connection.id },
+      .text("application_name") { $0.connection.applicationName ?? "" },
+      .text("link") { $0.link },
+      .text("reason") { $0.pin?.text },
+      .text("statement") { $0.pin?.statement },
+    ]
+    let age = ColumnSource<ConnectionRow>.duration("age", "age_us") { $0.pin?.ageMicroseconds ?? 0 }
+    return AdminTable(clientRows(daemon).filter { $0.pin != nil }, columns + age)
   }
 
   /// SHOW SERVERS.

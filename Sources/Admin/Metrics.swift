@@ -83,6 +83,13 @@ public enum Metrics {
     gauge("lifeguard_pool_pinned_server_connections", "Server connections kept by one client for its session state.") {
       String($0.gauges.serversPinned)
     }
+    writer.family(
+      "lifeguard_pool_pins", .gauge, "Reasons for which server connections are kept; one may have several.",
+      pools.flatMap { pool, labels in
+        zip(PinReason.allCases, pool.gauges.serversPinnedByReason).map { reason, count in
+          ("\(labels),reason=\"\(reason.rawValue)\"", String(count))
+        }
+      })
     gauge("lifeguard_pool_size", "Server connections that are kept open (pool_size).") { String($0.poolSize) }
     gauge("lifeguard_pool_max_overflow", "Server connections that may be opened beyond pool_size (max_overflow).") {
       String($0.maxOverflow)
@@ -144,6 +151,11 @@ public enum Metrics {
     counter(
       "settings_applied", "Times that a client's settings were written ahead of its first bytes.", \.settingsApplied)
     counter("settings_confirmed", "Times that a client's settings took a round trip.", \.settingsConfirmed)
+    counter(
+      "session_inspections", "Times that the server was asked what a client had left on a connection.", \.inspections)
+    counter(
+      "session_scrubs", "Times that a connection was cleaned of what no text showed before another client got it.",
+      \.scrubs)
   }
 
   private static func writeHistograms(_ pools: [LabelledPool], to writer: inout MetricsWriter) {

@@ -31,6 +31,7 @@ extension AdminTable {
         .int4("peer_id") { _ in 0 }, .text("host") { _ in nil }, .int4("port") { _ in 0 },
         .int4("pool_size") { _ in 0 },
       ])
+    case .pins: pins(daemon)
     case .pools: pools(daemon)
     case .servers: servers(daemon)
     case .sockets: sockets(daemon, withIdle: true)

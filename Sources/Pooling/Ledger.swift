@@ -253,6 +253,10 @@ public struct Ledger: Sendable {
   private mutating func failed(_ entry: Entry) {
     isCopyIn = false
     guard Ledger.isExtended(entry.request) else {
+      if entry.isNoted {
+        noted.failed += 1
+        entries[0].isNoted = false
+      }
       hasFailed = true
       doubtfulSyncs = 0
       return

@@ -26,6 +26,8 @@ public struct ReplyScanner: Sendable {
     case parameterStatus(Range<Int>, Origin)
     /// A NotificationResponse (whole message).
     case notification(Range<Int>)
+    /// A row for a query of the daemon's (whole message).
+    case ownRow(Range<Int>)
     /// A request of the daemon's failed (whole ErrorResponse message).
     case ownError(Range<Int>)
     /// A request of the daemon's is over.
@@ -44,8 +46,6 @@ public struct ReplyScanner: Sendable {
   /// Bytes still to come of a message whose beginning has been passed on (or dropped).
   private var bodyLeft = 0
   private var bodyIsForClient = false
-  /// A RESET or DISCARD ALL of the client has been completed since this was last set to false.
-  public var hasReset = false
   /// A DISCARD ALL or DEALLOCATE ALL of the client has been completed since this was last set to false.
   public var hasDeallocated = false
 
@@ -54,7 +54,6 @@ public struct ReplyScanner: Sendable {
   /// Another client has the connection: what is left of a notice that came in between is not its own.
   public mutating func attached() {
     bodyIsForClient = false
-    hasReset = false
     hasDeallocated = false
   }
 
@@ -114,6 +113,14 @@ public struct ReplyScanner: Sendable {
           }
         }
       }
+      if type == .dataRow && ledger.owner == .daemon && header.bodyLength <= ReplyScanner.examinedLimit {
+        if start < cursor { return .forward(start..<cursor) }
+        guard bytes.count - cursor >= header.totalLength else { return .needMore }
+        guard case .expected = ledger.replied(type) else { return .violation(header.type) }
+        let message = cursor..<cursor + header.totalLength
+        cursor = message.upperBound
+        return .ownRow(message)
+      }
       // What is hidden from the client is dropped as the daemon's own.
       let owner = ledger.oldest == .hiddenDescribe ? .daemon : ledger.owner
       if start < cursor && owner != .client { return .forward(start..<cursor) }
@@ -130,15 +137,11 @@ public struct ReplyScanner: Sendable {
     }
   }
 
-  /// Notes the tags `RESET`, `DISCARD ALL` and `DEALLOCATE ALL`; their lengths and first letters tell them from all
-  /// others.
+  /// Notes the tags `DISCARD ALL` and `DEALLOCATE ALL`; their lengths and first letters tell them from all others.
   private mutating func noteTag(_ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader) {
     let tag = cursor + MessageHeader.size
     switch header.bodyLength {
-    case 6 where bytes[tag] == UInt8(ascii: "R"): hasReset = true
-    case 12 where bytes[tag] == UInt8(ascii: "D") && bytes[tag + 1] == UInt8(ascii: "I"):
-      hasReset = true
-      hasDeallocated = true
+    case 12 where bytes[tag] == UInt8(ascii: "D") && bytes[tag + 1] == UInt8(ascii: "I"): hasDeallocated = true
     case 15 where bytes[tag] == UInt8(ascii: "D") && bytes[tag + 1] == UInt8(ascii: "E"): hasDeallocated = true
     default: break
     }

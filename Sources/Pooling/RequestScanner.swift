@@ -29,8 +29,12 @@ public struct RequestScanner: Sendable {
     /// else's: it is closed first (CloseComplete is the daemon's), so that the server says what it would say on a
     /// connection of one's own. It comes at the very beginning of the cycle, because anything later may be skipped.
     case closeUnnamedStatement
-    /// The client may not have what this Parse (whole message) would pin the connection for.
-    case refusePin(Range<Int>)
+    /// The client may not have what this Query or Parse, of which `text` is the SQL, would pin the connection for. The
+    /// message is dropped.
+    case refusePin(PinReasons, text: Range<Int>, isQuery: Bool)
+    /// The client asks for what its sequences gave last, and the connection may have that of somebody else: it is
+    /// discarded first.
+    case discardSequences
     /// A Parse (whole message, from the cursor on) of a statement with a name, which is shared. It is answered by `take`
     /// or `pass`.
     case parseStatement(FrontendMessage)
@@ -61,11 +65,34 @@ public struct RequestScanner: Sendable {
     var isInBlock: Bool
   }
 
-  /// Why a client keeps its server connection between transactions.
-  public enum Pin: Equatable, Sendable {
-    case namedStatement
-    /// An unnamed statement has been parsed and not used yet.
-    case unnamedStatement
+  /// What becomes of a text that would pin the connection.
+  public enum Pinning: Sendable {
+    case allowed
+    /// As many connections are pinned as may be, and this is none of them.
+    case full
+    /// `session_state = "reject"`
+    case rejected
+    /// `session_state = "ignore"`
+    case ignored
+  }
+
+  /// How requests are to be treated on the connection that is held.
+  public struct Terms: Sendable {
+    /// Requests after which forwarding pauses at a Query or Sync, so that others get their turn.
+    public var requestLimit = Int.max
+    /// The last ReadyForQuery was inside a transaction block.
+    public var isInBlock = false
+    /// The connection is the client's for its transaction only: what it does to the session is followed.
+    public var followsSession = true
+    public var pinning = Pinning.allowed
+    /// Statements with names are shared with other clients.
+    public var sharesStatements = false
+    /// How the session reads SQL.
+    public var reading = SQLReading()
+    /// The connection may know sequences that another client has used.
+    public var hasForeignSequences = false
+
+    public init() {}
   }
 
   /// Bytes still to come of a message whose beginning has been forwarded or dropped.
@@ -89,7 +116,20 @@ public struct RequestScanner: Sendable {
   /// Among the requests that are not answered yet is one after which statements may be gone.
   public private(set) var mayForgetStatements = false
   private var isAtBoundary = true
+  /// A statement has been bound in the present cycle of the extended protocol.
+  private var hasBound = false
   private var forwarded = (parses: 0, binds: 0)
+  /// What has become of the session.
+  public var session = SessionState()
+  /// What the client's unnamed statement does when it is used; nil where that is nothing of interest.
+  private var unnamed: Text?
+
+  /// What a text does to the session.
+  private struct Text {
+    var effects: StatementEffects
+    var touched: TouchedSettings?
+    var beginning: String
+  }
 
   public init() {}
 
@@ -106,9 +146,11 @@ public struct RequestScanner: Sendable {
   public var isInsideForwardedMessage: Bool { bodyLeft > 0 && bodyIsForwarded }
 
   /// What would be lost if the connection went to another client now.
-  public var pin: Pin? {
-    if holdsNamedStatement { return .namedStatement }
-    return unnamedAwaitsUse ? .unnamedStatement : nil
+  public var pins: PinReasons {
+    var pins = session.pins
+    if holdsNamedStatement { pins.insert(.statement) }
+    if unnamedAwaitsUse { pins.insert(.unnamedStatement) }
+    return pins
   }
 
   /// Parse and Bind messages that have been forwarded since this was called last; nil where there were none.
@@ -124,12 +166,14 @@ public struct RequestScanner: Sendable {
     unnamedIsOwn = false
     answered()
     isAtBoundary = true
+    hasBound = false
   }
 
   /// The server connection is gone, and with it what it held for this client.
   public mutating func detached() {
     holdsNamedStatement = false
     unnamedAwaitsUse = false
+    session.detached()
   }
 
   /// All that was sent has been answered: after a pause, forwarding may go on.
@@ -259,15 +303,11 @@ public struct RequestScanner: Sendable {
   ///
   /// - Parameters:
   ///   - ledger: the connection's ledger; requests covered by `.forward` are entered.
-  ///   - requestLimit: requests after which forwarding pauses at a Query or Sync, so that others get their turn.
-  ///   - mayPin: the client may have a named statement.
-  ///   - isInBlock: the last ReadyForQuery was inside a transaction block.
-  ///   - sharesStatements: statements with names are shared with other clients.
   public mutating func next(
-    _ bytes: Span<UInt8>, _ cursor: inout Int, ledger: inout Ledger, requestLimit: Int = .max, mayPin: Bool = true,
-    isInBlock: Bool = false, sharesStatements: Bool = false
+    _ bytes: Span<UInt8>, _ cursor: inout Int, ledger: inout Ledger, on terms: Terms = Terms()
   ) -> Step {
     let start = cursor
+    session.pinning = terms.pinning
     func run() -> Step? { start < cursor ? .forward(start..<cursor) : nil }
     while true {
       if bodyLeft > 0 {
@@ -297,9 +337,12 @@ public struct RequestScanner: Sendable {
       case .sync:
         ledger.sent(.sync, by: .client)
         isAtBoundary = true
+        hasBound = false
       case .query, .parse, .bind, .describe, .execute, .close, .functionCall:
         guard isReadable(bytes, cursor, header) else { return run() ?? .needMore }
-        if isAtBoundary && requestsSinceCheckout >= requestLimit || ledger.count >= RequestScanner.outstandingLimit {
+        if isAtBoundary && requestsSinceCheckout >= terms.requestLimit
+          || ledger.count >= RequestScanner.outstandingLimit
+        {
           return run() ?? .pause
         }
         let isNamedParse = type == .parse && header.bodyLength > 0 && bytes[cursor + MessageHeader.size] != 0
@@ -308,20 +351,26 @@ public struct RequestScanner: Sendable {
           unnamedIsOwn = true
           return .closeUnnamedStatement
         }
-        if sharesStatements, !holdsNamedStatement,
-          let step = shared(type, header, bytes, cursor, isInBlock: isInBlock, isNamedParse: isNamedParse)
+        if terms.sharesStatements, !holdsNamedStatement,
+          let step = shared(type, header, bytes, cursor, isInBlock: terms.isInBlock, isNamedParse: isNamedParse)
         {
           return run() ?? step
         }
-        if isNamedParse && !mayPin && !holdsNamedStatement {
-          if let run = run() { return run }
-          let message = cursor..<cursor + min(header.totalLength, bytes.count - cursor)
-          beginDropping(header, &cursor)
-          _ = dropBody(bytes, &cursor)
-          return .refusePin(message)
+        if terms.followsSession, let text = RequestScanner.text(type, bytes, cursor, header) {
+          var effects = StatementEffects.scan(bytes.extracting(text), reading: terms.reading)
+          if header.totalLength > bytes.count - cursor { effects.insert(.isUnclear) }
+          if let reasons = refusal(effects, isNamedParse: isNamedParse, bytes.extracting(text), terms) {
+            if let run = run() { return run }
+            beginDropping(header, &cursor)
+            _ = dropBody(bytes, &cursor)
+            return .refusePin(reasons, text: text, isQuery: type == .query)
+          }
+          if mustDiscardSequences(effects, terms) { return run() ?? .discardSequences }
+          examine(effects, bytes, text, isInBlock: terms.isInBlock)
+          follow(type, effects, bytes, text, isNamedParse: isNamedParse, terms)
         }
-        examine(type, header, bytes, cursor, isInBlock: isInBlock)
-        note(type, bytes, cursor, header)
+        if type == .functionCall { session.noteFunctionCall() }
+        note(type, bytes, cursor, header, isInBlock: terms.isInBlock)
         ledger.sent(RequestScanner.request(type, bytes, cursor, header), by: .client)
       }
       cursor += MessageHeader.size
@@ -330,23 +379,80 @@ public struct RequestScanner: Sendable {
     }
   }
 
+  /// Whether something has run in the transaction already.
+  private func hasRun(isInBlock: Bool) -> Bool { isInBlock || beginsBlock || hasBound }
+
+  /// Whether what another client's sequences gave last has to go before a text runs. Later in a transaction it does not,
+  /// as the client may have used sequences itself.
+  public func mustDiscardSequences(_ effects: StatementEffects, _ terms: Terms) -> Bool {
+    effects.contains(.usesSequenceState) && terms.hasForeignSequences && isAtBoundary
+      && !hasRun(isInBlock: terms.isInBlock)
+  }
+
+  /// What the client may not have on the connection for using a statement.
+  public func refusal(of statement: SharedStatement, _ terms: Terms) -> PinReasons? {
+    let definition = statement.definition
+    return refusal(statement.effects, isNamedParse: false, definition.span, terms)
+  }
+
+  /// What the client may not have on the connection; nil where it may have all that the text asks for.
+  ///
+  /// - Parameter text: the SQL, as far as it has come.
+  func refusal(_ effects: StatementEffects, isNamedParse: Bool, _ text: Span<UInt8>, _ terms: Terms) -> PinReasons? {
+    var pins = effects.pins
+    if isNamedParse { pins.insert(.statement) }
+    switch terms.pinning {
+    case .allowed, .ignored: return nil
+    case .rejected: break
+    case .full:
+      pins.subtract(self.pins)
+      if pins == .temporary && TransactionStatement.dropsOnCommit(text, terms.reading) { return nil }
+    }
+    return pins.isEmpty ? nil : pins
+  }
+
   /// Remembers what the text of a Query or Parse may do to the transaction.
   private mutating func examine(
-    _ type: FrontendType, _ header: MessageHeader, _ bytes: Span<UInt8>, _ cursor: Int, isInBlock: Bool
+    _ effects: StatementEffects, _ bytes: Span<UInt8>, _ text: Range<Int>, isInBlock: Bool
   ) {
-    guard let text = RequestScanner.text(type, bytes, cursor, header) else { return }
-    if TransactionStatement.mayForgetStatements(bytes.extracting(text)) { mayForgetStatements = true }
+    if !effects.isDisjoint(with: [.deallocates, .discardsAll]) { mayForgetStatements = true }
     if isInBlock || beginsBlock {
-      let isCut = header.totalLength > bytes.count - cursor
-      mayCommit = mayCommit || isCut || TransactionStatement.mayCommit(bytes.extracting(text))
+      if effects.contains(.isUnclear)
+        || !effects.isDisjoint(with: [.ends, .prepares, .callsProcedure, .hasSeveralStatements])
+          && TransactionStatement.mayCommit(bytes.extracting(text))
+      {
+        mayCommit = true
+      }
     } else {
-      beginsBlock = TransactionStatement(bytes.extracting(text)) == .begin
+      beginsBlock = effects.contains(.begins) && TransactionStatement(bytes.extracting(text)) == .begin
+    }
+  }
+
+  /// Remembers what a text does to the session: a query now, an unnamed statement when it is used.
+  private mutating func follow(
+    _ type: FrontendType, _ effects: StatementEffects, _ bytes: Span<UInt8>, _ text: Range<Int>, isNamedParse: Bool,
+    _ terms: Terms
+  ) {
+    if type == .parse && !isNamedParse { unnamed = nil }
+    if effects.isHarmless { return }
+    let touched =
+      effects.touchesSettings ? TouchedSettings(bytes.extracting(text), reading: terms.reading) : nil
+    if type == .parse && !isNamedParse {
+      unnamed = Text(effects: effects, touched: touched, beginning: SessionState.beginning(of: bytes, text))
+    } else {
+      session.note(
+        effects, touched,
+        isInBlock: hasRun(isInBlock: terms.isInBlock) || effects.contains(.hasSeveralStatements),
+        SessionState.beginning(of: bytes, text))
     }
   }
 
   /// Remembers what a request leaves behind on the connection.
-  private mutating func note(_ type: FrontendType, _ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader) {
+  private mutating func note(
+    _ type: FrontendType, _ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader, isInBlock: Bool
+  ) {
     isAtBoundary = type == .query || type == .functionCall
+    if isAtBoundary { hasBound = false }
     let body = cursor + MessageHeader.size
     switch type {
     case .query:
@@ -365,7 +471,14 @@ public struct RequestScanner: Sendable {
       forwarded.binds &+= 1
       // What an earlier cycle has parsed may be anything.
       if !hasParsed { mayCommit = true }
-      if RequestScanner.statementName(ofBind: bytes, cursor, header)?.isEmpty == true { unnamedAwaitsUse = false }
+      if RequestScanner.statementName(ofBind: bytes, cursor, header)?.isEmpty == true {
+        unnamedAwaitsUse = false
+        if let unnamed {
+          session.note(
+            unnamed.effects, unnamed.touched, isInBlock: hasRun(isInBlock: isInBlock), unnamed.beginning)
+        }
+      }
+      hasBound = true
     case .functionCall, .describe, .execute, .close, .sync, .flush, .terminate, .copyData, .copyDone, .copyFail,
       .password:
       break
@@ -434,11 +547,17 @@ public struct RequestScanner: Sendable {
   ///
   /// - Parameter statement: the statement that it uses.
   public mutating func take(
-    _ message: FrontendMessage, _ bytes: Span<UInt8>, _ cursor: inout Int, statement: SharedStatement? = nil
+    _ message: FrontendMessage, _ cursor: inout Int, statement: SharedStatement? = nil
   ) {
-    examine(message.type, message.header, bytes, cursor, isInBlock: message.isInBlock)
     noteShared(message, statement)
     cursor += message.header.totalLength
+  }
+
+  /// The message at the cursor, as far as it has come, and what is to come of it, goes to nobody.
+  public mutating func drop(_ message: FrontendMessage, _ bytes: Span<UInt8>, _ cursor: inout Int) {
+    noteShared(message, nil)
+    beginDropping(message.header, &cursor)
+    _ = dropBody(bytes, &cursor)
   }
 
   /// The Parse at the cursor has been answered without a server connection.
@@ -461,8 +580,13 @@ public struct RequestScanner: Sendable {
     _ message: FrontendMessage, _ bytes: Span<UInt8>, _ cursor: inout Int, ledger: inout Ledger
   ) -> Range<Int> {
     let start = cursor
-    examine(message.type, message.header, bytes, cursor, isInBlock: message.isInBlock)
-    note(message.type, bytes, cursor, message.header)
+    // The text of a statement that the daemon has not seen.
+    if message.type == .bind { session.noteHidden() }
+    if message.type == .query {
+      session.note(.deallocates, nil, isInBlock: true, "")
+      mayForgetStatements = true
+    }
+    note(message.type, bytes, cursor, message.header, isInBlock: message.isInBlock)
     ledger.sent(RequestScanner.request(message.type, bytes, cursor, message.header), by: .client)
     cursor = message.body.upperBound
     bodyLeft = message.header.bodyLength - message.body.count
@@ -474,6 +598,10 @@ public struct RequestScanner: Sendable {
     isAtBoundary = message.type == .query
     requestsSinceCheckout += 1
     guard message.type == .bind, let statement else { return }
+    session.note(
+      statement.effects, statement.touched, isInBlock: hasRun(isInBlock: message.isInBlock), statement.beginning)
+    hasBound = true
+    if !statement.effects.isDisjoint(with: [.deallocates, .discardsAll]) { mayForgetStatements = true }
     if message.isInBlock || beginsBlock {
       mayCommit = mayCommit || statement.mayCommit
     } else {

@@ -47,29 +47,26 @@ public struct SQLLexer: ~Escapable {
   }
 
   let text: Span<UInt8>
-  private let standardConformingStrings: Bool
-  private let encoding: TextEncoding
+  private let reading: SQLReading
   /// Where the next token is looked for.
   private(set) var offset: Int
   /// Whether something was not terminated, or cannot be told from the bytes.
   public private(set) var isUnclear = false
 
   /// - Parameters:
-  ///   - standardConformingStrings: the session's setting of that name at the time the text is parsed.
-  ///   - encoding: the session's `client_encoding`.
+  ///   - reading: how the session reads texts at the time this one is parsed.
   ///   - offset: where to begin; it must not be inside of a token.
   @_lifetime(copy text)
-  public init(_ text: Span<UInt8>, standardConformingStrings: Bool, encoding: TextEncoding, from offset: Int = 0) {
+  public init(_ text: Span<UInt8>, reading: SQLReading, from offset: Int = 0) {
     self.text = text
-    self.standardConformingStrings = standardConformingStrings
-    self.encoding = encoding
+    self.reading = reading
     self.offset = offset
   }
 
   /// The same text from another place on.
   @_lifetime(copy self)
   func again(from offset: Int) -> SQLLexer {
-    SQLLexer(text, standardConformingStrings: standardConformingStrings, encoding: encoding, from: offset)
+    SQLLexer(text, reading: reading, from: offset)
   }
 
   /// The next token.
@@ -100,7 +97,7 @@ public struct SQLLexer: ~Escapable {
         }
       case .quote:
         offset = start + 1
-        return constant(.string, start, escapes: !standardConformingStrings)
+        return constant(.string, start, escapes: !reading.standardConformingStrings)
       case .doubleQuote:
         offset = start + 1
         return quotedIdentifier(.quotedIdentifier, start)
@@ -231,7 +228,7 @@ public struct SQLLexer: ~Escapable {
       return constant(.escapeString, start, escapes: true)
     case (UInt8(ascii: "n"), UInt8(ascii: "'")):
       offset = start + 2
-      return constant(.string, start, escapes: !standardConformingStrings)
+      return constant(.string, start, escapes: !reading.standardConformingStrings)
     case (UInt8(ascii: "b"), UInt8(ascii: "'")), (UInt8(ascii: "x"), UInt8(ascii: "'")):
       offset = start + 2
       return constant(.bitString, start, escapes: false, doubles: false)
@@ -489,11 +486,11 @@ public struct SQLLexer: ~Escapable {
   /// Past one character; nowhere at the text's end.
   private mutating func skipCharacter() {
     guard offset < text.count, text[offset] != 0 else { return }
-    offset += encoding.length(text, at: offset)
+    offset += reading.encoding.length(text, at: offset)
   }
 
   /// The bytes of the character at `offset`.
-  func length(at offset: Int) -> Int { encoding.length(text, at: offset) }
+  func length(at offset: Int) -> Int { reading.encoding.length(text, at: offset) }
 
   private func byteOrZero(_ offset: Int) -> UInt8 {
     offset < text.count ? text[offset] : 0

@@ -13,7 +13,7 @@ public struct SessionSetting: Hashable, Sendable {
   }
 
   /// PostgreSQL ignores case in names of settings.
-  var key: String { name.lowercased() }
+  public var key: String { name.lowercased() }
 }
 
 /// The settings of one session as far as they are known: those that the server reports by ParameterStatus, and those a
@@ -26,6 +26,10 @@ public final class SessionSettings: Sendable {
   public let unreported: [SessionSetting]
   /// Unique while the object lives: what the pool compares.
   public let identity: UInt32
+  /// The search path names pg_temp: any CREATE may make something temporary.
+  public let mayCreateTemporary: Bool
+  /// How the session reads SQL.
+  public let reading: SQLReading
 
   /// The values that parsing a statement reads, in one text: statements that were parsed under other ones are other
   /// statements.
@@ -45,6 +49,12 @@ public final class SessionSettings: Sendable {
     reported = contents.reported
     unreported = contents.unreported
     self.identity = identity
+    mayCreateTemporary =
+      settings.first { $0.key == "search_path" }?.value.text.lowercased().contains("pg_temp") ?? false
+    reading = SQLReading(
+      standardConformingStrings: settings.first { $0.key == "standard_conforming_strings" }?.value != "off",
+      encoding: settings.first { $0.key == "client_encoding" }.flatMap { TextEncoding(clientEncoding: $0.value) }
+        ?? .asciiSafe)
   }
 
   fileprivate struct Contents: Hashable {
@@ -63,26 +73,55 @@ public final class SessionSettings: Sendable {
   /// Settings that a client cannot set: the server's own facts. A client is told when they differ.
   public static let facts: Set<String> = [
     "server_version", "server_encoding", "integer_datetimes", "in_hot_standby", "is_superuser",
-    "session_authorization",
   ]
+
+  /// Whether a client cannot log in with a value of its own for this setting (in small letters).
+  public static func isRefusedAtLogin(_ key: String) -> Bool { facts.contains(key) || key == "session_authorization" }
 
   /// What turns a session with these settings into one with `wanted`, and what its client must be told because it
   /// cannot be changed.
+  ///
+  /// Settings are changed as the user that logged in, as the client may have been when it changed them: session
+  /// authorization and role are left before and taken up after all else.
   public func differences(to wanted: SessionSettings) -> SettingsDifference {
     var difference = SettingsDifference()
+    var facts: [SessionSetting] = []
+    var changesAuthorization = false
     for setting in wanted.reported {
       let current = reported.first { $0.name == setting.name }
       if current?.value == setting.value { continue }
-      if SessionSettings.facts.contains(setting.key) {
-        if let current { difference.facts.append(current) }
+      if setting.key == "session_authorization" {
+        changesAuthorization = true
+      } else if SessionSettings.facts.contains(setting.key) {
+        if let current { facts.append(current) }
       } else {
         difference.changes.append(.set(setting))
       }
     }
-    for setting in wanted.unreported where !unreported.contains(setting) { difference.changes.append(.set(setting)) }
-    for setting in unreported where !wanted.unreported.contains(where: { $0.key == setting.key }) {
+    for setting in wanted.unreported where setting.key != "role" && !unreported.contains(setting) {
+      difference.changes.append(.set(setting))
+    }
+    for setting in unreported
+    where setting.key != "role" && !wanted.unreported.contains(where: { $0.key == setting.key }) {
       difference.changes.append(.reset(setting.name))
     }
+    let role = unreported.first { $0.key == "role" }
+    let wantedRole = wanted.unreported.first { $0.key == "role" }
+    let changesRole =
+      changesAuthorization || role?.value != wantedRole?.value
+      || role != nil && !difference.changes.allSatisfy(SettingsDifference.isForAnybody)
+    if changesRole {
+      if role != nil { difference.changes.insert(.reset("role"), at: 0) }
+      if changesAuthorization {
+        difference.changes.insert(.reset("session_authorization"), at: 0)
+        if let authorization = wanted.reported.first(where: { $0.key == "session_authorization" }) {
+          difference.changes.append(.set(authorization))
+        }
+      }
+      if let wantedRole { difference.changes.append(.set(wantedRole)) }
+    }
+    // Whether a session is a superuser's follows from these.
+    difference.facts = facts.filter { $0.key != "is_superuser" || !changesRole }
     return difference
   }
 }
@@ -109,7 +148,7 @@ public struct SettingsDifference: Equatable, Sendable {
     for change in changes {
       switch change {
       case .set(let setting): text += SettingsDifference.setting(setting, encoding: encoding)
-      case .reset(let name): text += "RESET \(SettingsDifference.identifier(name));"
+      case .reset(let name): text += "RESET \(SQLText.identifier(name));"
       }
     }
     return WireText(text)
@@ -117,34 +156,49 @@ public struct SettingsDifference: Equatable, Sendable {
 
   private static func setting(_ setting: SessionSetting, encoding: WireText) -> String {
     if setting.value.bytes.allSatisfy({ $0 < 0x80 }) {
-      if plain.contains(setting.key) { return "SET \(setting.name) TO \(literal(setting.value.text));" }
-      return "SELECT pg_catalog.set_config(\(literal(setting.name)), \(literal(setting.value.text)), false);"
+      if plain.contains(setting.key) { return "SET \(setting.name) TO \(SQLText.literal(setting.value.text));" }
+      return
+        "SELECT pg_catalog.set_config(\(SQLText.literal(setting.name)), \(SQLText.literal(setting.value.text)), false);"
     }
     let digits = Array("0123456789abcdef".utf8)
     let hexadecimal = String(
       decoding: setting.value.bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
-    return "SELECT pg_catalog.set_config(\(literal(setting.name)), pg_catalog.convert_from("
-      + "pg_catalog.decode('\(hexadecimal)', 'hex'), \(literal(encoding.text))), false);"
+    return "SELECT pg_catalog.set_config(\(SQLText.literal(setting.name)), pg_catalog.convert_from("
+      + "pg_catalog.decode('\(hexadecimal)', 'hex'), \(SQLText.literal(encoding.text))), false);"
   }
 
-  /// Settings for which SET with one string literal means what a StartupMessage means; it is cheaper than a SELECT.
+  /// A change that any role may make.
+  static func isForAnybody(_ change: Change) -> Bool {
+    guard case .set(let setting) = change else { return false }
+    return plain.contains(setting.key)
+  }
+
+  /// Whether the server cannot refuse the changes, as it has taken these values before and any role may set them. What
+  /// names something that may be gone by now it can refuse, and what only a superuser may set.
+  ///
+  /// - Parameter wanted: the settings to which the changes lead.
+  public func isSure(for wanted: SessionSettings) -> Bool {
+    changes.allSatisfy { change in
+      switch change {
+      case .set(let setting):
+        SettingsDifference.plain.contains(setting.key)
+          || wanted.reported.contains(setting) && !SettingsDifference.naming.contains(setting.key)
+      case .reset: true
+      }
+    }
+  }
+
+  private static let naming: Set<String> = ["search_path", "session_authorization"]
+
+  /// Settings that any role may set, and for which SET with one string literal means what a StartupMessage means; it is
+  /// cheaper than a SELECT.
   private static let plain: Set<String> = [
-    "application_name", "client_encoding", "datestyle", "intervalstyle", "timezone", "standard_conforming_strings",
-    "default_transaction_read_only", "extra_float_digits", "statement_timeout", "lock_timeout",
-    "idle_in_transaction_session_timeout", "default_transaction_isolation",
+    "application_name", "bytea_output", "client_encoding", "client_min_messages", "datestyle",
+    "default_transaction_deferrable", "default_transaction_isolation", "default_transaction_read_only",
+    "extra_float_digits", "idle_in_transaction_session_timeout", "intervalstyle", "jit", "lock_timeout",
+    "maintenance_work_mem", "standard_conforming_strings", "statement_timeout", "synchronous_commit", "timezone",
+    "work_mem",
   ]
-
-  /// A string literal that reads the same whether or not standard_conforming_strings is on.
-  private static func literal(_ text: String) -> String {
-    let quoted = text.replacing("'", with: "''")
-    return text.contains("\\") ? "E'\(quoted.replacing("\\", with: "\\\\"))'" : "'\(quoted)'"
-  }
-
-  /// A setting's name as SQL: each part quoted.
-  private static func identifier(_ name: String) -> String {
-    name.split(separator: ".", omittingEmptySubsequences: false)
-      .map { "\"\($0.replacing("\"", with: "\"\""))\"" }.joined(separator: ".")
-  }
 }
 
 /// Gives equal settings the same object.

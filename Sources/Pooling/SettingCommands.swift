@@ -48,30 +48,27 @@ public enum SettingCommand: Hashable, Sendable {
   /// What is understood may still be refused by the server.
   ///
   /// - Parameters:
-  ///   - standardConformingStrings: the session's setting of that name when the server parses the text.
-  ///   - encoding: the session's `client_encoding`.
-  public init?(_ text: Span<UInt8>, standardConformingStrings: Bool, encoding: TextEncoding) {
-    var parser = SettingCommandParser(
-      SQLLexer(text, standardConformingStrings: standardConformingStrings, encoding: encoding),
-      standardConformingStrings: standardConformingStrings)
+  ///   - reading: how the session reads texts when the server parses this one.
+  public init?(_ text: Span<UInt8>, reading: SQLReading) {
+    var parser = SettingCommandParser(text, reading: reading)
     guard let command = parser.command(), parser.isWhole else { return nil }
     self = command
   }
 }
 
 /// Reads one statement, a token ahead.
-private struct SettingCommandParser: ~Escapable {
+struct SettingCommandParser: ~Escapable {
   private var lexer: SQLLexer
   private let standardConformingStrings: Bool
-  private var token: SQLLexer.Token
+  private(set) var token: SQLLexer.Token
   /// Where the token before `token` ends.
   private var end = 0
 
-  @_lifetime(copy lexer)
-  init(_ lexer: consuming SQLLexer, standardConformingStrings: Bool) {
-    self.lexer = lexer
-    self.standardConformingStrings = standardConformingStrings
-    token = self.lexer.next()
+  @_lifetime(copy text)
+  init(_ text: Span<UInt8>, reading: SQLReading) {
+    lexer = SQLLexer(text, reading: reading)
+    standardConformingStrings = reading.standardConformingStrings
+    token = lexer.next()
     while token.kind == .semicolon { advance() }
   }
 
@@ -85,7 +82,7 @@ private struct SettingCommandParser: ~Escapable {
 
   private var isAtEnd: Bool { token.kind == .semicolon || token.kind == .end }
 
-  private mutating func advance() {
+  mutating func advance() {
     end = token.end
     token = lexer.next()
   }
@@ -285,7 +282,7 @@ private struct SettingCommandParser: ~Escapable {
   }
 
   /// A string constant of any kind.
-  private mutating func takeString() -> SettingCommand.Value? {
+  mutating func takeString() -> SettingCommand.Value? {
     guard !lexer.isUnclear else { return nil }
     let constant: WireText?
     switch token.kind {
@@ -378,6 +375,15 @@ private struct SettingCommandParser: ~Escapable {
 
   // MARK: Tokens
 
+  /// The token after the present one.
+  var tokenAfter: SQLLexer.Token {
+    var rest = lexer
+    return rest.next()
+  }
+
+  /// What the present token names; nil where it is no name.
+  var presentName: WireText? { name(of: token) }
+
   private func raw(_ range: Range<Int>) -> WireText { WireText(lexer.text, range) }
 
   /// A word in small letters.
@@ -396,7 +402,7 @@ private struct SettingCommandParser: ~Escapable {
     return true
   }
 
-  private mutating func takeKind(_ kind: SQLLexer.Kind) -> Bool {
+  mutating func takeKind(_ kind: SQLLexer.Kind) -> Bool {
     guard token.kind == kind else { return false }
     advance()
     return true

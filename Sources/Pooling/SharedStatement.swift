@@ -21,6 +21,9 @@ public final class SharedStatement {
   /// What its text does to transactions.
   let kind: TransactionStatement
   let mayCommit: Bool
+  /// What its text does to the session.
+  public let effects: StatementEffects
+  let touched: TouchedSettings?
   /// What clients have been told of its parameters and rows; nil where nobody has asked. It never changes: where the
   /// server describes it otherwise (a table was altered), that is another statement.
   public internal(set) var shape: StatementShape?
@@ -31,18 +34,34 @@ public final class SharedStatement {
   public var definition: [UInt8] { key.definition }
 
   let key: Key
+  /// How its text is read.
+  fileprivate let reading: SQLReading
   private weak var table: StatementTable?
 
-  fileprivate init(_ key: Key, id: UInt32, table: StatementTable) {
+  fileprivate init(_ key: Key, reading: SQLReading, id: UInt32, table: StatementTable) {
     self.key = key
+    self.reading = reading
     self.id = id
     self.table = table
     serverName = WireText(SharedStatement.namePrefix + String(id))
     let definition = key.definition.span
+    let text = definition.extracting(0..<SharedStatement.textLength(definition))
+    kind = TransactionStatement(text)
+    mayCommit = TransactionStatement.mayCommit(text)
+    effects = StatementEffects.scan(text, reading: reading)
+    touched = effects.touchesSettings ? TouchedSettings(text, reading: reading) : nil
+  }
+
+  private static func textLength(_ definition: Span<UInt8>) -> Int {
     var end = 0
     while end < definition.count && definition[end] != 0 { end += 1 }
-    kind = TransactionStatement(definition.extracting(0..<end))
-    mayCommit = TransactionStatement.mayCommit(definition.extracting(0..<end))
+    return end
+  }
+
+  /// The beginning of its text.
+  public var beginning: String {
+    let definition = key.definition
+    return SessionState.beginning(of: definition.span, 0..<SharedStatement.textLength(definition.span))
   }
 
   deinit { table?.forget(self) }
@@ -101,24 +120,28 @@ public final class StatementTable {
   ///
   /// - Parameters:
   ///   - definition: all of the message behind the statement's name.
-  ///   - parsing: the settings that parsing reads, as they are on the connection (`SessionSettings.parsing`).
-  public func statement(_ definition: [UInt8], parsing: [UInt8]) -> SharedStatement {
-    let key = SharedStatement.Key(definition: definition, parsing: parsing)
-    return statements[key]?.statement ?? add(key)
+  ///   - settings: those of the connection.
+  ///   - isAlone: settings that parsing reads have just changed, and to what is not known: nobody else can have it.
+  public func statement(
+    _ definition: [UInt8], settings: SessionSettings, isAlone: Bool = false
+  ) -> SharedStatement {
+    var key = SharedStatement.Key(definition: definition, parsing: settings.parsing)
+    if isAlone { key.parsing += "\(lastID)".utf8 }
+    return statements[key]?.statement ?? add(key, settings.reading)
   }
 
   /// Another statement of the same text, for those who parse it from now on: the old one has another shape.
   func replace(_ old: SharedStatement) -> SharedStatement {
-    guard let newer = statements[old.key]?.statement, newer !== old else { return add(old.key) }
+    guard let newer = statements[old.key]?.statement, newer !== old else { return add(old.key, old.reading) }
     return newer
   }
 
   /// Whoever parses from now on gets new statements: the server has said that something has changed.
   public func retireAll() { statements = [:] }
 
-  private func add(_ key: SharedStatement.Key) -> SharedStatement {
+  private func add(_ key: SharedStatement.Key, _ reading: SQLReading) -> SharedStatement {
     lastID += 1
-    let statement = SharedStatement(key, id: lastID, table: self)
+    let statement = SharedStatement(key, reading: reading, id: lastID, table: self)
     statements[key] = Weak(statement: statement)
     return statement
   }

@@ -63,14 +63,10 @@ public struct StatementEffects: OptionSet, Hashable, Sendable {
   ///
   /// - Parameters:
   ///   - text: up to its end or a zero byte. Of a text that was cut, the caller knows no more than what is here.
-  ///   - standardConformingStrings: the session's setting of that name when the server parses the text. A string of
-  ///     several statements is parsed whole before any of them runs.
-  ///   - encoding: the session's `client_encoding`.
-  public static func scan(
-    _ text: Span<UInt8>, standardConformingStrings: Bool, encoding: TextEncoding
-  ) -> StatementEffects {
-    var scanner = EffectScanner(
-      SQLLexer(text, standardConformingStrings: standardConformingStrings, encoding: encoding))
+  ///   - reading: how the session reads texts when the server parses this one. A string of several statements is
+  ///     parsed whole before any of them runs.
+  public static func scan(_ text: Span<UInt8>, reading: SQLReading) -> StatementEffects {
+    var scanner = EffectScanner(SQLLexer(text, reading: reading))
     return scanner.run()
   }
 }

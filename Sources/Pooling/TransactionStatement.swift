@@ -29,14 +29,15 @@ public enum TransactionStatement: Equatable, Sendable {
     }
   }
 
-  /// Whether a text begins with DEALLOCATE or DISCARD: prepared statements may be gone after it.
-  static func mayForgetStatements(_ text: Span<UInt8>) -> Bool {
-    guard text.count > 0, text[0] | 0x20 == UInt8(ascii: "d") else { return false }
-    var scanner = WordScanner(text)
-    switch scanner.word(text) {
-    case .deallocate, .discard: return true
-    default: return false
+  /// Whether a text that makes temporary tables says ON COMMIT DROP.
+  static func dropsOnCommit(_ text: Span<UInt8>, _ reading: SQLReading) -> Bool {
+    var lexer = SQLLexer(text, reading: reading)
+    var words = (lexer.next(), lexer.next(), lexer.next())
+    while words.2.kind != .end {
+      if words.0.isWord("on"), words.1.isWord("commit"), words.2.isWord("drop") { return true }
+      words = (words.1, words.2, lexer.next())
     }
+    return false
   }
 
   /// The name in a single `DEALLOCATE name` or `DEALLOCATE PREPARE name`; nil for any other text, and for ALL. Unquoted

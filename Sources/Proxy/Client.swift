@@ -64,6 +64,8 @@ final class Client: Connection {
   var inbox = ByteQueue()
   var requests = RequestScanner()
   let statements = ClientStatements()
+  /// The server is being asked what a transaction has left behind; requests wait.
+  var isInspected = false
   /// The server is being asked what a statement is there; its Bind waits.
   var isVerifying = false
   /// It has said that this one is not what it was elsewhere.
@@ -228,14 +230,11 @@ final class Client: Connection {
       refuse(refusal, bytes, &cursor)
       return true
     }
-    if isWaiting || isApplying { return false }
+    if isWaiting || isApplying || isInspected { return false }
     guard let server else { return detachedStep(bytes, &cursor) }
     if server.needsFence && !requests.isInsideForwardedMessage { server.sendFence() }
-    let step = requests.next(
-      bytes, &cursor, ledger: &server.replies.ledger,
-      requestLimit: worker.requestLimit(server.pool),
-      mayPin: server.pool.sharesConnections ? server.pool.pinned < server.pool.settings.maxPinned : true,
-      isInBlock: server.status != .idle, sharesStatements: sharesStatements)
+    let terms = terms(on: server)
+    let step = requests.next(bytes, &cursor, ledger: &server.replies.ledger, on: terms)
     if let (parses, binds) = requests.takeForwarded() {
       let telemetry = server.pool.telemetry
       telemetry.clientParseCount.add(UInt64(parses))
@@ -254,15 +253,19 @@ final class Client: Connection {
     case .closeUnnamedStatement:
       server.closeUnnamedStatement()
       return true
-    case .refusePin:
-      server.refuseStatement(.tooManyPinned(server.pool))
+    case .refusePin(let pins, let text, let isQuery):
+      let refusal = Refusal.pin(server.pool, pins, statement: SessionState.beginning(of: bytes, text))
+      if isQuery { server.refuseQuery(refusal) } else { server.refuseStatement(refusal) }
+      return true
+    case .discardSequences:
+      server.discardSequences()
       return true
     case .parseStatement(let message):
       if awaitsRequest { requestBegins(on: server) }
       return parseStatement(message, bytes, &cursor, server)
     case .useStatement(let message, let name):
       if awaitsRequest { requestBegins(on: server) }
-      return useStatement(message, name: name, bytes, &cursor, server)
+      return useStatement(message, name: name, bytes, &cursor, server, terms)
     case .deallocate(let message):
       if awaitsRequest { requestBegins(on: server) }
       return deallocate(message, bytes, &cursor, server)
@@ -278,6 +281,25 @@ final class Client: Connection {
     case .needMore: return false
     case .checkout, .answerSync, .answerInLostBlock: preconditionFailure("\(step) while a server connection is held")
     }
+  }
+
+  /// How its requests are to be treated on the connection that it has.
+  private func terms(on server: Server) -> RequestScanner.Terms {
+    let pool = server.pool
+    var terms = RequestScanner.Terms()
+    terms.requestLimit = worker.requestLimit(pool)
+    terms.isInBlock = server.status != .idle
+    terms.followsSession = pool.sharesConnections
+    guard terms.followsSession else { return terms }
+    terms.sharesStatements = sharesStatements
+    terms.reading = server.settings.reading
+    terms.hasForeignSequences = server.hasForeignSequences
+    switch pool.settings.sessionState {
+    case .pin: terms.pinning = server.isPinned || pool.pinned < pool.settings.maxPinned ? .allowed : .full
+    case .reject: terms.pinning = .rejected
+    case .ignore: terms.pinning = .ignored
+    }
+    return terms
   }
 
   /// The first bytes of a request, on a connection that it holds already.
@@ -320,7 +342,7 @@ final class Client: Connection {
     case .violation(let type):
       protocolViolation(type)
       return false
-    case .forward, .closeUnnamedStatement, .refusePin, .pause, .useStatement, .deallocate:
+    case .forward, .closeUnnamedStatement, .refusePin, .discardSequences, .pause, .useStatement, .deallocate:
       preconditionFailure("\(step) while no server connection is held")
     }
   }

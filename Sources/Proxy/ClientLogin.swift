@@ -203,7 +203,7 @@ extension Client {
   /// A server connection is there to try the startup settings on.
   func applyStartup() {
     guard let pool, let server, let base = pool.base else { preconditionFailure("a login without a connection") }
-    if let fact = startup.first(where: { SessionSettings.facts.contains($0.name.lowercased()) }) {
+    if let fact = startup.first(where: { SessionSettings.isRefusedAtLogin($0.key) }) {
       let error = ErrorFields(.error, .cantChangeRuntimeParameter, "parameter \"\(fact.name)\" cannot be changed")
       return startupApplied(server, error.naming(client: id))
     }

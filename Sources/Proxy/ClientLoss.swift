@@ -5,7 +5,7 @@ import PostgresWire
 struct ConnectionLoss {
   /// Half of a message has been relayed, in either direction.
   var isCut: Bool
-  /// The session's state was on the connection: session mode, or pinned.
+  /// The session's state was on the connection: session mode, pinned, or not known yet.
   var hadSession: Bool
   /// In a transaction block, or a BEGIN was under way.
   var wasInBlock: Bool
@@ -24,7 +24,7 @@ struct ConnectionLoss {
 
   init(_ server: Server, _ client: Client, detail: String) {
     isCut = server.replies.isInsideClientMessage || client.requests.isInsideForwardedMessage
-    hadSession = !server.pool.sharesConnections || server.isPinned
+    hadSession = !server.pool.sharesConnections || server.isPinned || client.isInspected
     wasInBlock = server.status != .idle || client.requests.beginsBlock
     isRolledBack = server.status != .idle && !client.requests.mayCommit
     wasApplying = client.isApplying

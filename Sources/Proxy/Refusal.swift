@@ -1,5 +1,7 @@
+import Pooling
 import PostgresWire
 import Settings
+import Telemetry
 
 /// Why a client's request is answered by the daemon with an error. Primary texts of errors on connections that stay
 /// open begin with `pool "…"`, and the server's own words go to DETAIL: drivers take phrases such as "terminating
@@ -22,6 +24,9 @@ struct Refusal {
 extension Refusal {
   /// The wait for a connection has run out. The text is SQLAlchemy's.
   static func timeout(_ pool: Pool, detail: String? = nil) -> Refusal {
+    let pins =
+      pool.pinned > 0
+      ? "\(pool.pinned) of at most \(pool.settings.bound) server connections are pinned by clients (SHOW PINS)." : nil
     let timeout = pool.settings.poolTimeout ?? .zero
     let hundredths = timeout.components.seconds * 100 + timeout.components.attoseconds / 10_000_000_000_000_000
     let fraction = hundredths % 100
@@ -30,7 +35,7 @@ extension Refusal {
       message: WireText(
         "\(pool.quotedLabel) limit of size \(pool.settings.poolSize) overflow \(pool.settings.maxOverflow) reached, "
           + "connection timed out, timeout \(hundredths / 100).\(fraction < 10 ? "0" : "")\(fraction) s"),
-      detail: detail.map { WireText($0) })
+      detail: (detail ?? pins).map { WireText($0) })
   }
 
   /// No server connection can be opened, and waiting would not help or is not wanted.
@@ -68,14 +73,23 @@ extension Refusal {
         "\(pool?.quotedLabel ?? "pool"): the transaction is lost, commands are ignored until its end (ROLLBACK)"))
   }
 
-  /// No more connections may be pinned.
-  static func tooManyPinned(_ pool: Pool) -> Refusal {
-    Refusal(
+  /// A statement would pin the connection, and may not.
+  static func pin(_ pool: Pool, _ pins: PinReasons, statement: String) -> Refusal {
+    let reasons = pins.reasons.map(\.rawValue).joined(separator: ", ")
+    if pool.settings.sessionState == .reject {
+      return Refusal(
+        code: .featureNotSupported,
+        message: WireText("\(pool.quotedLabel) rejects session state (\(reasons)) in \(pool.settings.mode) mode"),
+        detail: WireText("Statement: \(statement)"),
+        hint: "session_state = \"pin\" lets the client keep its server connection; so does mode = \"session\".")
+    }
+    return Refusal(
       code: .tooManyConnections,
-      message: WireText("\(pool.quotedLabel) has max_pinned \(pool.settings.maxPinned) connections pinned already"),
-      detail: WireText(
-        "A prepared statement that is not shared (above 64 KiB, or max_prepared_statements = 0) keeps its connection."),
-      hint: "Raise pool_size, max_pinned or max_prepared_statements.")
+      message: WireText(
+        "\(pool.quotedLabel) has max_pinned \(pool.settings.maxPinned) connections pinned already, and this statement "
+          + "would pin another (\(reasons))"),
+      detail: WireText("Statement: \(statement)"),
+      hint: "SHOW PINS on the console says who has them. Raise pool_size, max_overflow or max_pinned.")
   }
 
   /// A BEGIN in statement mode.

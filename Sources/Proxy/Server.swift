@@ -16,6 +16,9 @@ final class Server: Connection {
     /// Settings on their way to those of a client. Its requests are behind them already, unless it waits
     /// (`Client.isApplying`).
     case settings(SessionSettings)
+    /// The server is asked what the client's transaction has left behind; the client's requests wait
+    /// (`Client.isInspected`).
+    case inspection(Inspection)
     /// An empty query whose reply tells whether another ReadyForQuery of the client's is still to come
     /// (`Ledger.isInDoubt`).
     case fence
@@ -61,8 +64,18 @@ final class Server: Connection {
   /// The client that has checked it out.
   var client: Client?
   var work = OwnWork.none
-  /// Counted in `Pool.pinned`.
-  var isPinned = false
+  /// Why its client keeps it between transactions; counted in `Pool.pinned`.
+  var pins: PinReasons = []
+  /// When that began.
+  var pinnedSince: Int64 = 0
+  /// The client that had it last (`Client.id`); 0 where it is as new.
+  var lastClient: Int64 = 0
+  /// Something was run that may have changed the session in a way that no text shows.
+  var isTainted = false
+  /// Another client's sequences may be known to the session.
+  var hasForeignSequences = false
+  /// The answer to the inspection that is under way.
+  var inspected: Inspection.Answer?
   /// What runs before the next client gets it.
   var cleaning = Cleaning.none
   /// A fence is wanted as soon as the client is not in the middle of a message.
@@ -98,6 +111,9 @@ final class Server: Connection {
 
   /// Nothing is owed and no transaction is open.
   var isClean: Bool { !isDirty && status == .idle && replies.ledger.isEmpty }
+
+  /// Its client keeps it between transactions.
+  var isPinned: Bool { !pins.isEmpty }
 
   // MARK: Sending
 
@@ -142,6 +158,22 @@ final class Server: Connection {
     request(.bind, .refusal(RefusalNote(refusal))) {
       $0.bind(statement: Server.refusedStatement)
     }
+  }
+
+  /// Makes the server refuse a query, as `refuseStatement` does within the extended protocol.
+  func refuseQuery(_ refusal: Refusal) {
+    request(.query, .refusal(RefusalNote(refusal))) {
+      $0.query(WireText("EXECUTE \"\(Server.refusedStatement.text)\""))
+    }
+  }
+
+  /// Discards what another client's sequences gave last.
+  func discardSequences() {
+    hasForeignSequences = false
+    replies.ledger.sent(.query, by: .daemon)
+    var writer = MessageWriter()
+    writer.query("DISCARD SEQUENCES")
+    send(writer.bytes.span)
   }
 
   /// Wants a fence, now or at the end of the client's message.
@@ -222,7 +254,14 @@ final class Server: Connection {
         noteParameter(bytes, range)
         if origin == .client { toClient(bytes.extracting(range)) }
       case .notification(let range):
-        if !pool.sharesConnections || isPinned { toClient(bytes.extracting(range)) }
+        if !pool.sharesConnections || client?.requests.session.mayListen == true {
+          toClient(bytes.extracting(range))
+        }
+      case .ownRow(let range):
+        if case .inspection(let inspection) = work {
+          inspected = inspection.answer(
+            bytes.extracting(range.lowerBound + MessageHeader.size..<range.upperBound))
+        }
       case .ownError(let range):
         ownError = ErrorFields(message: bytes, range)
         if ownError?.severity == .fatal || ownError?.severity == .panic { fatal = ownError }
@@ -318,11 +357,9 @@ final class Server: Connection {
 /// What a connection needs before another client may have it; each includes those before it.
 enum Cleaning: Int, Comparable {
   case none
-  /// RESET ALL: a client has reset settings, and which of its own are left is not known.
-  case settings
   /// The reset query: it was a session's.
   case session
-  /// DISCARD ALL: it was pinned for what was on it.
+  /// DISCARD ALL: what its client has left on it is not known, or cannot be shared.
   case everything
 
   static func < (left: Cleaning, right: Cleaning) -> Bool { left.rawValue < right.rawValue }

@@ -42,21 +42,22 @@ extension Client {
     let name = WireText(body, parse.statement)
     if statements.find(body, parse.statement) != nil {
       // First the server says whether the text is one that it would take.
-      requests.take(message, bytes, &cursor)
+      requests.take(message, &cursor)
       server.request(.hiddenParse, .name(name)) { $0.parse(parse, of: body, statement: Server.nobodysStatement) }
       server.closeNobodysStatement()
       server.refuseStatement(.duplicateStatement(name))
       return true
     }
     if hasTooManyStatements {
-      requests.take(message, bytes, &cursor)
+      requests.take(message, &cursor)
       server.refuseStatement(.tooManyStatements(server.pool, statements))
       return true
     }
     server.pool.telemetry.clientParseCount.add()
     let statement = worker.statementTable.statement(
-      WireText(body, parse.definition).bytes, parsing: server.settings.parsing)
-    requests.take(message, bytes, &cursor)
+      WireText(body, parse.definition).bytes, settings: server.settings,
+      isAlone: requests.session.changesParsing)
+    requests.take(message, &cursor)
     guard server.statements.has(statement) else {
       server.pool.telemetry.serverParseCount.add()
       server.request(.parse, .define(statements, name, statement, parses: true)) {
@@ -87,7 +88,7 @@ extension Client {
     guard let pool, let wanted, !hasTooManyStatements, let parse = try? Frontend.Parse(body: body),
       statements.find(body, parse.statement) == nil
     else { return false }
-    let statement = worker.statementTable.statement(WireText(body, parse.definition).bytes, parsing: wanted.parsing)
+    let statement = worker.statementTable.statement(WireText(body, parse.definition).bytes, settings: wanted)
     guard statement.isProven else { return false }
     requests.takeDetached(message, &cursor)
     pool.telemetry.clientParseCount.add()
@@ -99,7 +100,7 @@ extension Client {
   /// A Bind, or a Describe or Close of a statement, by a name. Returns whether to go on.
   func useStatement(
     _ message: RequestScanner.FrontendMessage, name: Range<Int>, _ bytes: Span<UInt8>, _ cursor: inout Int,
-    _ server: Server
+    _ server: Server, _ terms: RequestScanner.Terms
   ) -> Bool {
     if isVerifying { return false }
     if server.statements.isUnsettled || requests.mayForgetStatements, server.owesEarlierCycles {
@@ -110,7 +111,7 @@ extension Client {
       return useUnknownStatement(message, name: name, bytes, &cursor, server)
     }
     if message.type == .close {
-      requests.take(message, bytes, &cursor)
+      requests.take(message, &cursor)
       server.request(.close, .undefine(statements, WireText(bytes, name), statement)) {
         $0.close(.statement, Server.nobodysStatement)
       }
@@ -119,10 +120,18 @@ extension Client {
     if let changed = changedStatement {
       changedStatement = nil
       if changed === statement {
-        requests.take(message, bytes, &cursor)
+        requests.drop(message, bytes, &cursor)
         server.refuseStatement(.changedStatement)
         return true
       }
+    }
+    if message.type == .bind, !statement.effects.isEmpty {
+      if let pins = requests.refusal(of: statement, terms) {
+        requests.drop(message, bytes, &cursor)
+        server.refuseStatement(.pin(server.pool, pins, statement: statement.beginning))
+        return true
+      }
+      if requests.mustDiscardSequences(statement.effects, terms) { server.discardSequences() }
     }
     if !server.statements.has(statement) {
       if message.type == .bind && statement.shape != nil && !server.replies.ledger.isSkipping {
@@ -136,7 +145,7 @@ extension Client {
     if message.type == .bind {
       bind(message, statement, name: name, bytes, &cursor, server)
     } else {
-      requests.take(message, bytes, &cursor)
+      requests.take(message, &cursor)
       server.request(.describeStatement, .describe(statement, (statements, WireText(bytes, name)))) {
         $0.describe(.statement, statement.serverName)
       }
@@ -180,7 +189,7 @@ extension Client {
     guard text.bytes.starts(with: SharedStatement.namePrefix.utf8) else {
       return pass(message, bytes, &cursor, server)
     }
-    requests.take(message, bytes, &cursor)
+    requests.take(message, &cursor)
     server.refuseStatement(.unknownStatement(text))
     return true
   }
@@ -198,7 +207,7 @@ extension Client {
       return pass(message, bytes, &cursor, server)
     }
     statements.remove(name)
-    requests.take(message, bytes, &cursor)
+    requests.take(message, &cursor)
     send {
       $0.commandComplete("DEALLOCATE")
       $0.readyForQuery(server.status)

@@ -65,7 +65,11 @@ extension Worker {
     var snapshot = ClientSnapshot(state: state, connection: connection)
     if client.isWaiting { snapshot.waitMicroseconds = max(0, loop.now - client.waitingSince) / 1000 }
     snapshot.serverID = client.server?.id
-    if client.server?.isPinned == true { snapshot.pinReason = "prepared statement" }
+    if let server = client.server, server.isPinned {
+      snapshot.pin = PinSnapshot(
+        reasons: server.pins.reasons, statement: client.requests.session.statement,
+        ageMicroseconds: max(0, loop.now - server.pinnedSince) / 1000)
+    }
     return snapshot
   }
 
@@ -110,7 +114,8 @@ extension Server {
     case .handOver: .new
     case .ping, .reset, .cleanup: .tested
     case .cancelBeforeCleanup: .beingCanceled
-    case .none, .settings, .fence, .blockRollback: client != nil ? .active : isCancelling ? .beingCanceled : .idle
+    case .none, .settings, .inspection, .fence, .blockRollback:
+      client != nil ? .active : isCancelling ? .beingCanceled : .idle
     }
   }
 }

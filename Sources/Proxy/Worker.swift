@@ -359,38 +359,8 @@ final class Worker: EventLoopDelegate {
     client.requestSince = loop.now
     client.transactionSince = loop.now
     server.requestSince = loop.now
-    if client.phase == .login {
-      client.applyStartup()
-    } else if let wanted = client.wanted, wanted !== server.settings {
-      applySettings(wanted, for: client, on: server)
-    }
+    if client.phase == .login { client.applyStartup() } else { handOver(server, to: client) }
     resume(client)
-  }
-
-  /// Makes the server session's settings the client's. Settings that the server has accepted before travel ahead of the
-  /// client's bytes in the same write; anything else is confirmed first.
-  private func applySettings(_ wanted: SessionSettings, for client: Client, on server: Server) {
-    let difference = server.settings.differences(to: wanted)
-    if !difference.facts.isEmpty {
-      client.send { writer in
-        for fact in difference.facts { writer.parameterStatus(name: WireText(fact.name), value: fact.value) }
-      }
-    }
-    guard !difference.changes.isEmpty else {
-      client.wanted = settingsTable.settings(reportedOf: server.settings, unreportedOf: wanted)
-      return
-    }
-    let isSure = difference.changes.allSatisfy { change in
-      switch change {
-      case .set(let setting): wanted.reported.contains(setting) && setting.name != "search_path"
-      case .reset: true
-      }
-    }
-    let telemetry = server.pool.telemetry
-    if isSure { telemetry.settingsApplied.add() } else { telemetry.settingsConfirmed.add() }
-    client.isApplying = !isSure
-    server.sendQuery(
-      difference.query(encoding: wanted["client_encoding"] ?? "UTF8"), for: .settings(wanted))
   }
 
   /// A client waits no longer, however its wait ended.
@@ -444,19 +414,14 @@ final class Worker: EventLoopDelegate {
 
   /// If nothing is owed any more, the connection goes back to the pool, where its mode and state allow it.
   func answered(_ server: Server) {
-    let pool = server.pool
     guard let client = server.client, server.replies.ledger.isEmpty else { return }
     if server.status == .idle {
-      if server.replies.hasReset { settingsWereReset(client, server) }
-      if client.wanted !== server.settings, server.cleaning != .settings { client.wanted = server.settings }
-      if pool.sharesConnections {
-        if client.requests.isInsideForwardedMessage {
-          server.awaitsMessageEnd = true
-        } else if client.requests.pin == nil {
-          checkin(server, client)
-        } else {
-          pin(server)
-        }
+      if !server.pool.sharesConnections {
+        client.wanted = server.settings
+      } else if client.requests.isInsideForwardedMessage {
+        server.awaitsMessageEnd = true
+      } else {
+        transactionEnded(server, client)
       }
     }
     if client.server != nil {
@@ -481,24 +446,8 @@ final class Worker: EventLoopDelegate {
     return pools.hasWaiters(pool.id) ? Worker.requestsPerTurn : .max
   }
 
-  /// The client has reset settings, on a server session whose defaults are not its own: what went back to the server's
-  /// default goes back to the value that the client logged in with. Settings that the server does not report are reset
-  /// and set anew, as nobody knows which of them are left.
-  private func settingsWereReset(_ client: Client, _ server: Server) {
-    server.replies.hasReset = false
-    guard server.pool.sharesConnections, let login = client.login, let base = server.pool.base else { return }
-    let reported = server.settings.reported.map { setting in
-      base[setting.name] == setting.value
-        ? SessionSetting(name: setting.name, value: login[setting.name] ?? setting.value) : setting
-    }
-    client.wanted = settingsTable.settings(reported: reported, unreported: login.unreported)
-    if client.wanted !== server.settings || !login.unreported.isEmpty {
-      server.cleaning = max(server.cleaning, .settings)
-    }
-  }
-
   /// A client gives its server connection back, clean.
-  private func checkin(_ server: Server, _ client: Client) {
+  func checkin(_ server: Server, _ client: Client) {
     separate(server, client)
     if server.cleaning == .none {
       pools.checkin(server.token, settings: server.settings.identity, now: time)
@@ -515,27 +464,16 @@ final class Worker: EventLoopDelegate {
     server.client = nil
     client.server = nil
     client.isApplying = false
+    client.isInspected = false
     client.isVerifying = false
     client.changedStatement = nil
     client.awaitsRequest = false
+    if client.requests.session.mayHide { server.isTainted = true }
     client.requests.detached()
     server.awaitsMessageEnd = false
-    if server.isPinned {
-      server.isPinned = false
-      server.pool.pinned -= 1
-    }
+    pin(server, [])
     server.resumeReceiving()
     client.adjustReceiving()
-  }
-
-  /// The client keeps the connection for what it has on it, now that its transaction is over. (While it lasts the
-  /// connection is its own anyhow, so that clients that parse at the same moment may pin a few more than `max_pinned`.)
-  func pin(_ server: Server) {
-    guard server.pool.sharesConnections, let client = server.client else { return }
-    if client.requests.pin == .namedStatement { server.cleaning = .everything }
-    guard !server.isPinned else { return }
-    server.isPinned = true
-    server.pool.pinned += 1
   }
 
   // MARK: Clients
@@ -600,7 +538,7 @@ final class Worker: EventLoopDelegate {
       pools.abandon(client.token, now: time)
       client.refusal = .cancelled(pool)
       resume(client)
-    } else if let server = client.server, !server.replies.ledger.isEmpty {
+    } else if let server = client.server, !server.replies.ledger.isEmpty, !client.isInspected {
       cancel(server)
     } else {
       client.cancelConsoleCommand()
@@ -629,9 +567,11 @@ final class Worker: EventLoopDelegate {
       pools.abandon(client.token, now: time)
     }
     if let server = client.server {
+      let cannotBeCleaned = wasInside || client.requests.pins.contains(.library)
+      if server.isPinned || client.requests.session.isInDoubt { server.cleaning = .everything }
       separate(server, client)
-      if wasInside {
-        server.isCut = true
+      if cannotBeCleaned {
+        server.isCut = wasInside
         abandonServer(server, reason: .unfit)
       } else {
         clean(server)

@@ -99,6 +99,7 @@ extension Worker {
       server.pool.telemetry.pingsOK.add()
       pools.pinged(server.token, ok: true, now: time)
     case .settings(let wanted): settingsApplied(wanted, server, error)
+    case .inspection(let inspection): inspected(inspection, server, error)
     case .blockRollback: blockRolledBack(server)
     case .fence:
       server.work = .none
@@ -178,6 +179,8 @@ extension Worker {
     pools.settle(server.token)
     setDeadline(server, server.pool.settings.cancelTimeout)
     server.resumeReceiving()
+    // Its answer comes at once; no cancel is worth it.
+    if case .inspection = server.work { return }
     if server.isClean {
       reset(server)
     } else if server.replies.ledger.isEmpty {
@@ -188,7 +191,7 @@ extension Worker {
     }
   }
 
-  private func reset(_ server: Server) {
+  func reset(_ server: Server) {
     if !server.pool.sharesConnections { server.cleaning = max(server.cleaning, .session) }
     if server.cleaningQuery.isEmpty {
       settled(server)
@@ -199,6 +202,11 @@ extension Worker {
 
   private func settled(_ server: Server) {
     server.work = .none
+    if server.cleaning == .everything {
+      server.isTainted = false
+      server.hasForeignSequences = false
+      server.lastClient = 0
+    }
     server.cleaning = .none
     if server.isCancelling {
       setDeadline(server, server.pool.settings.cancelTimeout)
@@ -236,7 +244,7 @@ extension Worker {
       setDeadline(server, server.pool.settings.cancelTimeout)
       server.sendRollback(attempt: 1)
     case .none, .settings, .fence, .blockRollback: server.deadline = .max
-    case .handOver, .ping, .cleanup, .reset, .closing: break
+    case .handOver, .ping, .inspection, .cleanup, .reset, .closing: break
     }
     carryOutEffects()
   }
@@ -321,7 +329,7 @@ extension Worker {
       dropServer(server)
       dialFailed(
         server.token, pool, ConnectFailure(verdict: .unreachable, text: "the server closed the connection: \(detail)"))
-    case .none, .ping, .settings, .fence, .blockRollback, .cancelBeforeCleanup, .cleanup, .reset:
+    case .none, .ping, .settings, .inspection, .fence, .blockRollback, .cancelBeforeCleanup, .cleanup, .reset:
       environment.log(
         .serverLost(pool: pool.label, server: server.id, processID: server.link.processID, reason: detail))
       if case .ping = server.work { pool.telemetry.pingsFailed.add() }
@@ -351,7 +359,7 @@ extension Worker {
     case .ping:
       server.pool.telemetry.pingsTimedOut.add()
       pools.pinged(server.token, ok: false, now: time)
-    case .handOver, .cancelBeforeCleanup, .cleanup, .reset: abandonServer(server, reason: .unfit)
+    case .handOver, .inspection, .cancelBeforeCleanup, .cleanup, .reset: abandonServer(server, reason: .unfit)
     case .none, .settings, .fence, .blockRollback:
       // A cancel request has not been taken in time: the connection is closed instead, which ends the query too.
       guard server.isCancelling else { return }
@@ -371,7 +379,6 @@ extension Server {
   fileprivate var cleaningQuery: String {
     switch cleaning {
     case .none: ""
-    case .settings: "RESET ALL"
     case .session: pool.settings.resetQuery
     case .everything: "DISCARD ALL"
     }

@@ -96,13 +96,31 @@ public struct ClientSnapshot: Sendable, Equatable {
   /// The `id` of the server connection that it has.
   public var serverID: Int64?
   /// Why it keeps its server connection; nil unless it is pinned.
-  public var pinReason: String?
+  public var pin: PinSnapshot?
 
   /// A client that neither waits nor has a server connection.
   public init(state: ClientState, connection: ConnectionSnapshot) {
     self.state = state
     self.connection = connection
   }
+}
+
+/// Why a client keeps its server connection between transactions.
+public struct PinSnapshot: Sendable, Equatable {
+  public var reasons: [PinReason]
+  /// The beginning of the text that led to it; empty where there was none.
+  public var statement: String
+  /// Since when, in microseconds.
+  public var ageMicroseconds: Int64
+
+  public init(reasons: [PinReason], statement: String, ageMicroseconds: Int64) {
+    self.reasons = reasons
+    self.statement = statement
+    self.ageMicroseconds = ageMicroseconds
+  }
+
+  /// The reasons, with commas between them.
+  public var text: String { reasons.map(\.rawValue).joined(separator: ", ") }
 }
 
 /// One server connection at one moment.

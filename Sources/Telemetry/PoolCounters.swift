@@ -51,6 +51,10 @@ public struct PoolCounters: Sendable, Equatable {
   public var settingsApplied: UInt64 = 0
   /// Times that a client's settings took a round trip of their own, at its login or later.
   public var settingsConfirmed: UInt64 = 0
+  /// As `PoolTelemetry.inspections`.
+  public var inspections: UInt64 = 0
+  /// As `PoolTelemetry.scrubs`.
+  public var scrubs: UInt64 = 0
   /// From a client's request, or login, to its server connection; or to the end of the wait without one, which
   /// PgBouncer does not count.
   public var wait = HistogramSnapshot()
@@ -102,6 +106,8 @@ public struct PoolCounters: Sendable, Equatable {
     left.cancels &+= right.cancels
     left.settingsApplied &+= right.settingsApplied
     left.settingsConfirmed &+= right.settingsConfirmed
+    left.inspections &+= right.inspections
+    left.scrubs &+= right.scrubs
     left.wait += right.wait
     left.connect += right.connect
     left.ping += right.ping

@@ -18,6 +18,8 @@ public struct PoolGauges: Sendable, Equatable {
   public var serversClosing = 0
   /// Server connections that one client keeps for its session state; most of them are active too.
   public var serversPinned = 0
+  /// Those of them that are kept for a reason; one may have several. In the order of `PinReason.allCases`.
+  public var serversPinnedByReason = PinReason.allCases.map { _ in 0 }
   /// How long the first in the queue has been waiting, in microseconds; 0 when nobody waits.
   public var maxWaitMicroseconds = 0
 
@@ -40,6 +42,9 @@ public struct PoolGauges: Sendable, Equatable {
     left.serversResetting += right.serversResetting
     left.serversClosing += right.serversClosing
     left.serversPinned += right.serversPinned
+    for index in left.serversPinnedByReason.indices {
+      left.serversPinnedByReason[index] += right.serversPinnedByReason[index]
+    }
     left.maxWaitMicroseconds = max(left.maxWaitMicroseconds, right.maxWaitMicroseconds)
   }
 }

@@ -59,6 +59,10 @@ public final class PoolTelemetry: Sendable {
   public let settingsApplied = Counter()
   /// Times that a client's settings took a round trip of their own, at its login or later.
   public let settingsConfirmed = Counter()
+  /// Times that the server was asked what a client had left on a connection.
+  public let inspections = Counter()
+  /// Times that a connection was cleaned of what no text showed, on its way from one client to another.
+  public let scrubs = Counter()
 
   // Durations.
 
@@ -97,6 +101,8 @@ public final class PoolTelemetry: Sendable {
   public let serversClosing = Gauge()
   /// Server connections that one client keeps for its session state; most of them are active too.
   public let serversPinned = Gauge()
+  /// Those of them that are kept for a reason; one may have several. In the order of `PinReason.allCases`.
+  private let serversPinnedByReason = InlineArray<11, Gauge> { _ in Gauge() }
   /// Since when the first in the queue has been waiting, in nanoseconds of CLOCK_MONOTONIC; 0 when nobody waits.
   public let oldestWaitSinceNanoseconds = Gauge()
   /// The latest round trip of the daemon's own to the server, in microseconds; 0 before the first.
@@ -104,6 +110,12 @@ public final class PoolTelemetry: Sendable {
 
   /// Starts with zeros.
   public init() {}
+
+  /// Server connections that are kept for this reason, too, from now on (1), or no longer (-1).
+  public func count(_ reason: PinReason, _ change: Int) {
+    guard let index = PinReason.allCases.firstIndex(of: reason) else { return }
+    serversPinnedByReason[index].set(serversPinnedByReason[index].current + change)
+  }
 
   /// The counters and histograms now.
   public func counters() -> PoolCounters {
@@ -132,6 +144,8 @@ public final class PoolTelemetry: Sendable {
     counters.cancels = cancels.count
     counters.settingsApplied = settingsApplied.count
     counters.settingsConfirmed = settingsConfirmed.count
+    counters.inspections = inspections.count
+    counters.scrubs = scrubs.count
     counters.wait = wait.snapshot()
     counters.connect = connect.snapshot()
     counters.ping = ping.snapshot()
@@ -155,6 +169,7 @@ public final class PoolTelemetry: Sendable {
     gauges.serversResetting = serversResetting.current
     gauges.serversClosing = serversClosing.current
     gauges.serversPinned = serversPinned.current
+    gauges.serversPinnedByReason = serversPinnedByReason.indices.map { serversPinnedByReason[$0].current }
     let since = oldestWaitSinceNanoseconds.current
     gauges.maxWaitMicroseconds = since == 0 ? 0 : max(0, Int(nanoseconds) - since) / 1000
     return gauges

@@ -120,7 +120,9 @@ import Testing
       var writer = MessageWriter()
       writer.query(text)
       var cursor = 0
-      _ = scanner.next(writer.bytes.span, &cursor, ledger: &ledger, isInBlock: isInBlock)
+      var terms = RequestScanner.Terms()
+      terms.isInBlock = isInBlock
+      _ = scanner.next(writer.bytes.span, &cursor, ledger: &ledger, on: terms)
     }
     scanner.attached()
     send("insert into t values (1)", isInBlock: true)

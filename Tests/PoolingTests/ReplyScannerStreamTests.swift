@@ -29,6 +29,7 @@ import Testing
         if origin == .client { toClient += take(range) }
         events.append("parameter \(take(range)) of \(origin)")
       case .notification(let range): events.append("notification \(take(range))")
+      case .ownRow(let range): events.append("own row \(take(range))")
       case .ownError(let range): events.append("own error \(take(range))")
       case .ownReady(let status): events.append("own ready \(status)")
       case .unrequestedError(let range): events.append("unrequested error \(take(range))")

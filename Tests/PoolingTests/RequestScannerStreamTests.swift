@@ -34,7 +34,9 @@ import Testing
       let before = cursor
       let step: RequestScanner.Step
       if ledger != nil {
-        step = scanner.next(inbox.span, &cursor, ledger: &ledger!, requestLimit: .max, mayPin: mayPin)
+        var terms = RequestScanner.Terms()
+        terms.pinning = mayPin ? .allowed : .full
+        step = scanner.next(inbox.span, &cursor, ledger: &ledger!, on: terms)
       } else {
         step = scanner.next(inbox.span, &cursor)
       }
@@ -57,7 +59,7 @@ import Testing
         ledger!.sent(.bind, by: .client)
         transcript.events.append("refused at \(transcript.toServer.count)")
         return true
-      case .parseStatement, .useStatement, .deallocate: preconditionFailure("no statement is shared")
+      case .parseStatement, .useStatement, .deallocate, .discardSequences: preconditionFailure("no statement is shared")
       case .answerSync:
         transcript.events.append("answered")
         return true
@@ -106,7 +108,7 @@ import Testing
         cut.read(stream, mayPin: mayPin) { 1 + random.below(longest) }
         let isSame =
           cut.transcript == whole.transcript && cut.ledger?.count == whole.ledger?.count
-          && cut.ledger?.clientReadiesOwed == whole.ledger?.clientReadiesOwed && cut.scanner.pin == whole.scanner.pin
+          && cut.ledger?.clientReadiesOwed == whole.ledger?.clientReadiesOwed && cut.scanner.pins == whole.scanner.pins
         guard isSame else {
           Issue.record("seed \(seed) differs in pieces of at most \(longest)")
           return

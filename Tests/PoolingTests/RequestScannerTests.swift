@@ -13,8 +13,7 @@ import Testing
   private struct Attached {
     var scanner = RequestScanner()
     var ledger = Ledger()
-    var requestLimit = Int.max
-    var mayPin = true
+    var terms = RequestScanner.Terms()
 
     init() { scanner.attached() }
 
@@ -23,10 +22,10 @@ import Testing
       var cursor = 0
       var steps: [RequestScanner.Step] = []
       while true {
-        let step = scanner.next(bytes.span, &cursor, ledger: &ledger, requestLimit: requestLimit, mayPin: mayPin)
+        let step = scanner.next(bytes.span, &cursor, ledger: &ledger, on: terms)
         steps.append(step)
         switch step {
-        case .forward, .dropped, .closeUnnamedStatement, .refusePin: break
+        case .forward, .dropped, .closeUnnamedStatement, .refusePin, .discardSequences: break
         case .checkout, .answerSync, .answerInLostBlock, .pause, .terminate, .needMore, .violation, .parseStatement,
           .useStatement, .deallocate:
           return (steps, cursor)
@@ -179,7 +178,7 @@ import Testing
   @Test func requestsWithoutABodyAreLeftToTheServer() {
     for type in [FrontendType.parse, .bind, .describe, .execute, .close, .query, .functionCall] {
       var client = Attached()
-      client.mayPin = false
+      client.terms.pinning = .full
       let (steps, cursor) = client.steps(messages { $0.message(type) })
       #expect(steps.suffix(2) == [.forward(0..<5), .needMore] && cursor == 5, "\(type)")
       #expect(client.ledger.count == 1)
@@ -232,7 +231,7 @@ import Testing
 
   @Test func forwardingPausesAtABoundaryOnly() {
     var client = Attached()
-    client.requestLimit = 3
+    client.terms.requestLimit = 3
     let query = messages { $0.query("") }
     #expect(client.steps(query + query + query + query).0 == [.forward(0..<18), .pause])
     #expect(client.steps(query) == ([.pause], 0))
@@ -240,7 +239,7 @@ import Testing
     #expect(client.steps(query).0 == [.forward(0..<6), .needMore])
 
     var pipeline = Attached()
-    pipeline.requestLimit = 3
+    pipeline.terms.requestLimit = 3
     let cycle = messages {
       for _ in 0..<5 { $0.parse(text: "") }
       $0.sync()
@@ -291,36 +290,37 @@ import Testing
 
   @Test func statementsPinUntilTheyAreUsedOrGone() {
     var client = Attached()
-    #expect(client.scanner.pin == nil)
+    #expect(client.scanner.pins.isEmpty)
     _ = client.steps(messages { $0.parse(text: "") })
-    #expect(client.scanner.pin == .unnamedStatement)
+    #expect(client.scanner.pins == .unnamedStatement)
     _ = client.steps(messages { $0.message(FrontendType.bind) { $0.raw([0, 0, 0, 0, 0, 0, 0, 0]) } })
-    #expect(client.scanner.pin == nil)
+    #expect(client.scanner.pins.isEmpty)
     _ = client.steps(messages { $0.parse(text: "") })
     _ = client.steps(messages { $0.query("") })
-    #expect(client.scanner.pin == nil)
+    #expect(client.scanner.pins.isEmpty)
     _ = client.steps(messages { $0.parse(statement: "s", text: "") })
     _ = client.steps(messages { $0.message(FrontendType.bind) { $0.raw([0, 0, 0, 0, 0, 0, 0, 0]) } })
-    #expect(client.scanner.pin == .namedStatement)
+    #expect(client.scanner.pins == .statement)
     client.scanner.detached()
-    #expect(client.scanner.pin == nil)
+    #expect(client.scanner.pins.isEmpty)
   }
 
   @Test func aPinThatIsNotAllowedIsRefused() {
     var client = Attached()
-    client.mayPin = false
+    client.terms.pinning = .full
     let unnamed = messages { $0.parse(text: "") }
     let named = messages { $0.parse(statement: "s", text: "") }
     let end = unnamed.count + named.count
     #expect(
       client.steps(unnamed + named + unnamed).0
         == [
-          .forward(0..<unnamed.count), .refusePin(unnamed.count..<end), .forward(end..<end + unnamed.count), .needMore,
+          .forward(0..<unnamed.count), .refusePin(.statement, text: end - 3..<end - 3, isQuery: false),
+          .forward(end..<end + unnamed.count), .needMore,
         ])
-    #expect(client.scanner.pin == .unnamedStatement && client.ledger.count == 2)
-    client.mayPin = true
+    #expect(client.scanner.pins == .unnamedStatement && client.ledger.count == 2)
+    client.terms.pinning = .allowed
     _ = client.steps(named)
-    client.mayPin = false
+    client.terms.pinning = .full
     #expect(client.steps(named).0 == [.forward(0..<named.count), .needMore])
   }
 }

@@ -8,7 +8,7 @@ import Testing
   private func tokens(
     _ bytes: [UInt8], conforming: Bool = true, encoding: TextEncoding = .asciiSafe
   ) -> (list: [String], isUnclear: Bool) {
-    var lexer = SQLLexer(bytes.span, standardConformingStrings: conforming, encoding: encoding)
+    var lexer = SQLLexer(bytes.span, reading: SQLReading(standardConformingStrings: conforming, encoding: encoding))
     var list: [String] = []
     while true {
       let token = lexer.next()

@@ -6,7 +6,7 @@ import Testing
 @Suite struct SettingCommandsTests {
   private func command(_ text: String, conforming: Bool = true) -> SettingCommand? {
     let bytes = Array(text.utf8)
-    return SettingCommand(bytes.span, standardConformingStrings: conforming, encoding: .asciiSafe)
+    return SettingCommand(bytes.span, reading: SQLReading(standardConformingStrings: conforming, encoding: .asciiSafe))
   }
 
   private static func value(_ raw: WireText, _ constant: WireText? = nil) -> SettingCommand.Value {
@@ -118,7 +118,8 @@ import Testing
         for end in start...bytes.count {
           for conforming in [true, false] {
             let part = Array(bytes[start..<end])
-            _ = SettingCommand(part.span, standardConformingStrings: conforming, encoding: .shiftJIS)
+            _ = SettingCommand(
+              part.span, reading: SQLReading(standardConformingStrings: conforming, encoding: .shiftJIS))
           }
         }
       }

@@ -8,8 +8,11 @@ import Testing
   private let table = StatementTable()
   private let client = ClientStatements()
 
-  private func statement(_ text: String, parsing: [UInt8] = []) -> SharedStatement {
-    table.statement(Array(text.utf8) + [0, 0, 0], parsing: parsing)
+  private func statement(_ text: String, zone: WireText = "UTC") -> SharedStatement {
+    var settings = SessionSettingsTable()
+    return table.statement(
+      Array(text.utf8) + [0, 0, 0],
+      settings: settings.settings(reported: [SessionSetting(name: "TimeZone", value: zone)]))
   }
 
   private func find(_ name: String) -> SharedStatement? {
@@ -21,7 +24,7 @@ import Testing
     let one = statement("select 1")
     #expect(statement("select 1") === one)
     #expect(statement("select 2") !== one)
-    #expect(statement("select 1", parsing: [1]) !== one)
+    #expect(statement("select 1", zone: "GMT") !== one)
   }
 
   @Test func aStatementThatNobodyHasIsForgotten() {

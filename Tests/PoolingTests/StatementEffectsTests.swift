@@ -11,7 +11,7 @@ import Testing
   private func effects(
     _ bytes: [UInt8], conforming: Bool = true, encoding: TextEncoding = .asciiSafe
   ) -> StatementEffects {
-    StatementEffects.scan(bytes.span, standardConformingStrings: conforming, encoding: encoding)
+    StatementEffects.scan(bytes.span, reading: SQLReading(standardConformingStrings: conforming, encoding: encoding))
   }
 
   // MARK: Statements

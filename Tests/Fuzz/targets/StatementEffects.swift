@@ -75,14 +75,14 @@ private struct Reading {
 
   @_lifetime(borrow text)
   func lexer(_ text: borrowing [UInt8]) -> SQLLexer {
-    SQLLexer(text.span, standardConformingStrings: conforming, encoding: encoding)
+    SQLLexer(text.span, reading: SQLReading(standardConformingStrings: conforming, encoding: encoding))
   }
 
   func effects(_ text: [UInt8]) -> StatementEffects {
-    StatementEffects.scan(text.span, standardConformingStrings: conforming, encoding: encoding)
+    StatementEffects.scan(text.span, reading: SQLReading(standardConformingStrings: conforming, encoding: encoding))
   }
 
   func command(_ text: [UInt8]) -> SettingCommand? {
-    SettingCommand(text.span, standardConformingStrings: conforming, encoding: encoding)
+    SettingCommand(text.span, reading: SQLReading(standardConformingStrings: conforming, encoding: encoding))
   }
 }

@@ -1,5 +1,19 @@
 public import PostgresWire
 
+/// What the bytes of SQL mean, as far as that depends on the session's settings when the server parses them.
+public struct SQLReading: Hashable, Sendable {
+  /// `standard_conforming_strings`: a backslash in a plain string constant is nothing but a backslash.
+  public var standardConformingStrings: Bool
+  /// `client_encoding`.
+  public var encoding: TextEncoding
+
+  /// As a new session does.
+  public init(standardConformingStrings: Bool = true, encoding: TextEncoding = .asciiSafe) {
+    self.standardConformingStrings = standardConformingStrings
+    self.encoding = encoding
+  }
+}
+
 /// How the bytes of a text fall into characters, as far as finding ASCII in it depends on that.
 ///
 /// The server converts a whole query from `client_encoding` before it parses it, and refuses what is not valid. Its own
