@@ -154,6 +154,8 @@ public enum Metrics {
     counter(
       "session_inspections", "Times that the server was asked what a client had left on a connection.", \.inspections)
     counter(
+      "statement_heals", "Requests sent again with a statement parsed anew, without the client noticing.", \.heals)
+    counter(
       "session_scrubs", "Times that a connection was cleaned of what no text showed before another client got it.",
       \.scrubs)
   }

@@ -21,6 +21,8 @@ public enum Request: UInt8, Sendable {
   /// A Describe of a statement whose replies the client does not see; an error is the client's.
   case hiddenDescribe
   case describePortal
+  /// A Describe of a portal whose reply the daemon reads, too.
+  case describeRows
   case execute
   case close
   case sync
@@ -108,7 +110,8 @@ public struct Ledger: Sendable {
     entries.reduce(into: 0) { count, entry in
       switch entry.request {
       case .sync, .query, .functionCall: if entry.origin == .client { count += 1 }
-      case .parse, .knownParse, .hiddenParse, .bind, .describeStatement, .hiddenDescribe, .describePortal, .execute,
+      case .parse, .knownParse, .hiddenParse, .bind, .describeStatement, .hiddenDescribe, .describePortal,
+        .describeRows, .execute,
         .close, .copyEnd:
         break
       }
@@ -215,14 +218,16 @@ public struct Ledger: Sendable {
     case (.describeStatement, .parameterDescription), (.hiddenDescribe, .parameterDescription): .more
     case (.describeStatement, .rowDescription), (.describeStatement, .noData),
       (.hiddenDescribe, .rowDescription), (.hiddenDescribe, .noData),
-      (.describePortal, .rowDescription), (.describePortal, .noData):
+      (.describePortal, .rowDescription), (.describePortal, .noData),
+      (.describeRows, .rowDescription), (.describeRows, .noData):
       .last
     case (.execute, .dataRow), (.execute, .copyOutResponse), (.execute, .copyData), (.execute, .copyDone): .more
     case (.execute, .commandComplete), (.execute, .emptyQueryResponse), (.execute, .portalSuspended): .last
     case (.execute, .copyInResponse): .copyIn
     case (.parse, .errorResponse), (.knownParse, .errorResponse), (.hiddenParse, .errorResponse),
       (.hiddenDescribe, .errorResponse), (.bind, .errorResponse), (.close, .errorResponse),
-      (.describeStatement, .errorResponse), (.describePortal, .errorResponse), (.execute, .errorResponse):
+      (.describeStatement, .errorResponse), (.describePortal, .errorResponse), (.describeRows, .errorResponse),
+      (.execute, .errorResponse):
       .error
     default: nil
     }
@@ -242,7 +247,8 @@ public struct Ledger: Sendable {
         entries.remove(at: index)
         isCopyIn = false
         return
-      case .parse, .knownParse, .hiddenParse, .bind, .describeStatement, .hiddenDescribe, .describePortal, .execute,
+      case .parse, .knownParse, .hiddenParse, .bind, .describeStatement, .hiddenDescribe, .describePortal,
+        .describeRows, .execute,
         .close, .query, .functionCall:
         index += 1
       }
@@ -274,7 +280,8 @@ public struct Ledger: Sendable {
   /// A message of the extended protocol that an error makes the server skip, unlike a Sync.
   private static func isExtended(_ request: Request) -> Bool {
     switch request {
-    case .parse, .knownParse, .hiddenParse, .bind, .describeStatement, .hiddenDescribe, .describePortal, .execute,
+    case .parse, .knownParse, .hiddenParse, .bind, .describeStatement, .hiddenDescribe, .describePortal, .describeRows,
+      .execute,
       .close:
       true
     case .sync, .query, .functionCall, .copyEnd: false

@@ -60,6 +60,11 @@ extension StatementEffects {
     !isDisjoint(with: [.callsUnknownFunction, .callsProcedure, .executes, .isUnclear])
   }
 
+  /// It may be nothing but an EXECUTE or DEALLOCATE.
+  var namesStatement: Bool {
+    !isDisjoint(with: [.executes, .deallocates]) && !contains(.hasSeveralStatements)
+  }
+
   /// `TouchedSettings` says which.
   var touchesSettings: Bool { !isDisjoint(with: [.setsSession, .setsLocal, .resetsAll]) }
 

@@ -17,7 +17,7 @@ public struct ReplyScanner: Sendable {
     /// These bytes are the client's; they end with the ReadyForQuery of one of its requests.
     case ready(Range<Int>, Backend.TransactionStatus)
     /// An ErrorResponse (whole message) to a request of the client.
-    case error(Range<Int>)
+    case error(Range<Int>, Request)
     /// The answer to a Close that stands for a Parse: ParseComplete is the client's.
     case parsed
     /// A statement's parameters or rows (whole message). They are the client's, too, where it has asked.
@@ -109,7 +109,7 @@ public struct ReplyScanner: Sendable {
           switch special {
           case .knownParse: return .parsed
           case .hiddenParse: continue
-          default: return .described(message, type, isForClient: special == .describeStatement)
+          default: return .described(message, type, isForClient: special != .hiddenDescribe)
           }
         }
       }
@@ -150,7 +150,7 @@ public struct ReplyScanner: Sendable {
   /// Requests whose replies are not simply passed on.
   private static func isSpecial(_ request: Request) -> Bool {
     switch request {
-    case .knownParse, .hiddenParse, .describeStatement, .hiddenDescribe: true
+    case .knownParse, .hiddenParse, .describeStatement, .describeRows, .hiddenDescribe: true
     case .parse, .bind, .describePortal, .execute, .close, .sync, .query, .functionCall, .copyEnd: false
     }
   }
@@ -186,8 +186,11 @@ public struct ReplyScanner: Sendable {
     case .parameterStatus: return .parameterStatus(message, ledger.owner ?? .client)
     case .notificationResponse: return .notification(message)
     case .errorResponse:
-      guard case .expected(let owner) = ledger.replied(.errorResponse) else { return .unrequestedError(message) }
-      return owner == .client ? .error(message) : .ownError(message)
+      let oldest = ledger.oldest
+      guard case .expected(let owner) = ledger.replied(.errorResponse), let oldest else {
+        return .unrequestedError(message)
+      }
+      return owner == .client ? .error(message, oldest) : .ownError(message)
     default:
       guard let status = Backend.TransactionStatus(rawValue: bytes[message.upperBound - 1]),
         case .expected(.daemon) = ledger.replied(.readyForQuery)

@@ -7,7 +7,7 @@ public import PostgresWire
 /// Messages of the extended protocol and queries are acted on when they are whole, or when `examinedLimit` bytes of
 /// them have come; so a client that stops in the middle of a small message holds no server connection. CopyData, and
 /// the rest of larger messages, pass as they come.
-public struct RequestScanner: Sendable {
+public struct RequestScanner {
   /// The most bytes of a message that are waited for before it is acted on.
   public static let examinedLimit = 64 * 1024
   /// Requests that may be outstanding on one connection. The server answers at the latest when its output buffer is
@@ -25,13 +25,9 @@ public struct RequestScanner: Sendable {
     case answerSync
     /// A request in a lost block. `isOver` says whether ReadyForQuery follows, as it does after a query.
     case answerInLostBlock(LostBlockAnswer, isOver: Bool)
-    /// The client has begun a cycle of the extended protocol, and the connection's unnamed statement may be somebody
-    /// else's: it is closed first (CloseComplete is the daemon's), so that the server says what it would say on a
-    /// connection of one's own. It comes at the very beginning of the cycle, because anything later may be skipped.
-    case closeUnnamedStatement
-    /// The client may not have what this Query or Parse, of which `text` is the SQL, would pin the connection for. The
-    /// message is dropped.
-    case refusePin(PinReasons, text: Range<Int>, isQuery: Bool)
+    /// The client may not have what this Query or Parse, of which `text` is the SQL, would pin the connection for. It is
+    /// answered by `drop`.
+    case refusePin(FrontendMessage, PinReasons, text: Range<Int>)
     /// The client asks for what its sequences gave last, and the connection may have that of somebody else: it is
     /// discarded first.
     case discardSequences
@@ -41,8 +37,15 @@ public struct RequestScanner: Sendable {
     /// A Bind, or a Describe or Close of a statement, that uses a shared statement by this name. It is answered by `take`,
     /// `takeHead` or `pass`; or not at all, and then it comes again.
     case useStatement(FrontendMessage, name: Range<Int>)
-    /// A query that deallocates one statement (`deallocatedName`). It is answered by `take` or `pass`.
-    case deallocate(FrontendMessage)
+    /// A Bind, or a Describe of a statement, that uses the unnamed statement, which is not on the connection. It is
+    /// answered as `useStatement` is; `name` is where the name would be.
+    case useUnnamedStatement(FrontendMessage, name: Range<Int>)
+    /// A Describe of the portal that was bound just before, to a statement of whose rows nothing is known (`justBound`). It
+    /// is answered by `take`.
+    case describeRows(FrontendMessage)
+    /// A Query, or a Parse without a name, that executes or deallocates one statement by name. It is answered by
+    /// `takeRenamed`, `take` or `pass`; or not at all, and then it comes again.
+    case nameStatement(FrontendMessage, StatementReference)
     /// Forwarding stops before the next request, until what has been sent is answered.
     case pause
     /// The client says goodbye.
@@ -102,8 +105,8 @@ public struct RequestScanner: Sendable {
   private var skipsUntilSync = false
   private var holdsNamedStatement = false
   private var unnamedAwaitsUse = false
-  /// The unnamed statement of the connection held is this client's (or there is none).
-  private var unnamedIsOwn = false
+  /// Whose the unnamed statement of the connection held is.
+  private var unnamedOwner = UnnamedOwner.anybody
   private var requestsSinceCheckout = 0
   /// Set while the client's transaction is lost.
   private var lostBlock: LostBlock?
@@ -116,6 +119,11 @@ public struct RequestScanner: Sendable {
   /// Among the requests that are not answered yet is one after which statements may be gone.
   public private(set) var mayForgetStatements = false
   private var isAtBoundary = true
+  /// A message of the extended protocol has been sent since the last Sync: if it fails, all up to the next one is skipped,
+  /// queries too.
+  private var hasOpenCycle = false
+  /// A request that was sent since all was answered has failed.
+  private var hasFailed = false
   /// A statement has been bound in the present cycle of the extended protocol.
   private var hasBound = false
   private var forwarded = (parses: 0, binds: 0)
@@ -123,6 +131,27 @@ public struct RequestScanner: Sendable {
   public var session = SessionState()
   /// What the client's unnamed statement does when it is used; nil where that is nothing of interest.
   private var unnamed: Text?
+  /// All of its Parse behind the name, to make it anew on another connection; empty where that cannot be.
+  private var unnamedDefinition: [UInt8] = []
+  /// The statement that it has become on other connections.
+  private var unnamedShared: SharedStatement?
+  /// Bytes of an unnamed statement that are kept, at most.
+  private static let unnamedLimit = 4096
+  /// The statement of the Bind before the message at the cursor, where nothing is known of its rows.
+  public private(set) var justBound: SharedStatement?
+  /// Requests under way may change how later ones are read.
+  private var readingIsUnsure = false
+
+  private enum UnnamedOwner {
+    /// Another client's, or there is none.
+    case anybody
+    /// The client's, where what comes before in its cycle does not fail; if it does, the rest of the cycle is skipped.
+    case clientInCycle
+    /// That cycle is over, but not answered yet.
+    case undecided
+    /// The client's, or there is none.
+    case client
+  }
 
   /// What a text does to the session.
   private struct Text {
@@ -163,9 +192,11 @@ public struct RequestScanner: Sendable {
 
   /// A server connection has been checked out.
   public mutating func attached() {
-    unnamedIsOwn = false
     answered()
+    unnamedOwner = .anybody
+    justBound = nil
     isAtBoundary = true
+    hasOpenCycle = false
     hasBound = false
   }
 
@@ -176,13 +207,25 @@ public struct RequestScanner: Sendable {
     session.detached()
   }
 
+  /// A request has failed.
+  public mutating func failed(_ request: Request) {
+    hasFailed = true
+    if request == .parse { forgetUnnamed() }
+  }
+
   /// All that was sent has been answered: after a pause, forwarding may go on.
   public mutating func answered() {
+    if unnamedOwner == .undecided {
+      unnamedOwner = hasFailed ? .anybody : .client
+      if hasFailed { forgetUnnamed() }
+    }
+    hasFailed = false
     requestsSinceCheckout = 0
     mayCommit = false
     beginsBlock = false
     hasParsed = false
     mayForgetStatements = false
+    readingIsUnsure = false
   }
 
   /// The client's transaction block is lost. `isUnreported` where no error has told it so.
@@ -223,10 +266,11 @@ public struct RequestScanner: Sendable {
         guard isReadable(bytes, cursor, header) else { return .needMore }
         if lostBlock != nil { return answerInLostBlock(type, header, bytes, &cursor) }
         let isNamed = header.bodyLength > 0 && bytes[cursor + MessageHeader.size] != 0
-        if sharesStatements, type == .parse, isNamed,
-          let step = shared(type, header, bytes, cursor, isInBlock: false, isNamedParse: true)
-        {
-          return step
+        if sharesStatements, type == .parse, isNamed, bytes.count - cursor >= header.totalLength {
+          let body = cursor + MessageHeader.size
+          return .parseStatement(
+            FrontendMessage(
+              type: type, body: body..<body + header.bodyLength, header: header, isInBlock: false))
         }
         return .checkout
       }
@@ -337,7 +381,9 @@ public struct RequestScanner: Sendable {
       case .sync:
         ledger.sent(.sync, by: .client)
         isAtBoundary = true
+        hasOpenCycle = false
         hasBound = false
+        if unnamedOwner == .clientInCycle { unnamedOwner = .undecided }
       case .query, .parse, .bind, .describe, .execute, .close, .functionCall:
         guard isReadable(bytes, cursor, header) else { return run() ?? .needMore }
         if isAtBoundary && requestsSinceCheckout >= terms.requestLimit
@@ -345,30 +391,7 @@ public struct RequestScanner: Sendable {
         {
           return run() ?? .pause
         }
-        let isNamedParse = type == .parse && header.bodyLength > 0 && bytes[cursor + MessageHeader.size] != 0
-        if !unnamedIsOwn && type != .query && type != .functionCall && (type != .parse || isNamedParse) {
-          if let run = run() { return run }
-          unnamedIsOwn = true
-          return .closeUnnamedStatement
-        }
-        if terms.sharesStatements, !holdsNamedStatement,
-          let step = shared(type, header, bytes, cursor, isInBlock: terms.isInBlock, isNamedParse: isNamedParse)
-        {
-          return run() ?? step
-        }
-        if terms.followsSession, let text = RequestScanner.text(type, bytes, cursor, header) {
-          var effects = StatementEffects.scan(bytes.extracting(text), reading: terms.reading)
-          if header.totalLength > bytes.count - cursor { effects.insert(.isUnclear) }
-          if let reasons = refusal(effects, isNamedParse: isNamedParse, bytes.extracting(text), terms) {
-            if let run = run() { return run }
-            beginDropping(header, &cursor)
-            _ = dropBody(bytes, &cursor)
-            return .refusePin(reasons, text: text, isQuery: type == .query)
-          }
-          if mustDiscardSequences(effects, terms) { return run() ?? .discardSequences }
-          examine(effects, bytes, text, isInBlock: terms.isInBlock)
-          follow(type, effects, bytes, text, isNamedParse: isNamedParse, terms)
-        }
+        if terms.followsSession, let step = attention(type, header, bytes, cursor, terms) { return run() ?? step }
         if type == .functionCall { session.noteFunctionCall() }
         note(type, bytes, cursor, header, isInBlock: terms.isInBlock)
         ledger.sent(RequestScanner.request(type, bytes, cursor, header), by: .client)
@@ -377,6 +400,58 @@ public struct RequestScanner: Sendable {
       bodyLeft = header.bodyLength
       bodyIsForwarded = true
     }
+  }
+
+  /// What has to be seen to before the message at the cursor goes to the server; nil where it goes as it is, and what it
+  /// does is remembered.
+  private mutating func attention(
+    _ type: FrontendType, _ header: MessageHeader, _ bytes: Span<UInt8>, _ cursor: Int, _ terms: Terms
+  ) -> Step? {
+    let body = cursor + MessageHeader.size
+    let end = min(bytes.count, body + header.bodyLength)
+    let isWhole = bytes.count - cursor >= header.totalLength
+    let message = FrontendMessage(type: type, body: body..<end, header: header, isInBlock: terms.isInBlock)
+    let sharesStatements = terms.sharesStatements && !holdsNamedStatement
+    switch type {
+    case .bind, .describe, .close:
+      if type == .describe, isWhole, justBound != nil, !RequestScanner.isAboutStatement(bytes, cursor, header) {
+        return .describeRows(message)
+      }
+      guard let name = RequestScanner.statementName(message, bytes, cursor) else { return nil }
+      if !name.isEmpty { return sharesStatements ? .useStatement(message, name: name) : nil }
+      if type == .close || unnamedOwner == .client || unnamedOwner == .clientInCycle { return nil }
+      return unnamedOwner == .undecided ? .pause : .useUnnamedStatement(message, name: name)
+    case .query, .parse:
+      guard let text = RequestScanner.text(type, bytes, cursor, header) else { return nil }
+      let isNamed = type == .parse && header.bodyLength > 0 && bytes[body] != 0
+      if isNamed && isWhole && sharesStatements { return .parseStatement(message) }
+      let effects = effects(of: bytes.extracting(text), isCut: !isWhole, terms.reading)
+      if let pins = refusal(effects, isNamedParse: isNamed, bytes.extracting(text), terms) {
+        return .refusePin(message, pins, text: text)
+      }
+      if mustDiscardSequences(effects, terms) { return .discardSequences }
+      if sharesStatements, isWhole, !isNamed, effects.namesStatement,
+        let reference = StatementReference(bytes, text, reading: terms.reading)
+      {
+        return .nameStatement(message, reference)
+      }
+      follow(message, effects, bytes, text, isNamed: isNamed, terms)
+      return nil
+    case .functionCall, .execute, .sync, .flush, .terminate, .copyData, .copyDone, .copyFail, .password: return nil
+    }
+  }
+
+  /// What a text may do. Where requests before it may change how it is read, it is what it may do either way.
+  private func effects(of text: Span<UInt8>, isCut: Bool, _ reading: SQLReading) -> StatementEffects {
+    var effects = StatementEffects.scan(text, reading: reading)
+    if isCut { effects.insert(.isUnclear) }
+    if readingIsUnsure {
+      var other = reading
+      other.standardConformingStrings.toggle()
+      effects.formUnion(StatementEffects.scan(text, reading: other))
+      for index in text.indices where text[index] >= 0x80 { effects.insert(.isUnclear) }
+    }
+    return effects
   }
 
   /// Whether something has run in the transaction already.
@@ -411,6 +486,57 @@ public struct RequestScanner: Sendable {
     return pins.isEmpty ? nil : pins
   }
 
+  /// Remembers what a text may do to the transaction; and what it does to the session: a query now, an unnamed statement
+  /// when it is used.
+  private mutating func follow(
+    _ message: FrontendMessage, _ effects: StatementEffects, _ bytes: Span<UInt8>, _ text: Range<Int>, isNamed: Bool,
+    _ terms: Terms
+  ) {
+    let isUnnamedParse = message.type == .parse && !isNamed
+    if isUnnamedParse { remember(unnamed: message, bytes) }
+    if effects == [] { return }
+    examine(effects, bytes, text, isInBlock: terms.isInBlock)
+    if effects.isHarmless { return }
+    var touched: TouchedSettings?
+    if effects.touchesSettings {
+      let settings = TouchedSettings(bytes.extracting(text), reading: terms.reading)
+      if settings.changesReading { readingIsUnsure = true }
+      touched = settings
+    }
+    if isUnnamedParse {
+      unnamed = Text(effects: effects, touched: touched, beginning: SessionState.beginning(of: bytes, text))
+    } else {
+      session.note(
+        effects, touched,
+        isInBlock: hasRun(isInBlock: terms.isInBlock) || effects.contains(.hasSeveralStatements),
+        SessionState.beginning(of: bytes, text))
+    }
+  }
+
+  /// Keeps the client's unnamed statement, as it may be used in another transaction.
+  private mutating func remember(unnamed message: FrontendMessage, _ bytes: Span<UInt8>) {
+    unnamed = nil
+    unnamedShared = nil
+    unnamedDefinition.removeAll(keepingCapacity: true)
+    guard message.body.count > 1, message.body.count <= RequestScanner.unnamedLimit else { return }
+    for index in message.body.dropFirst() { unnamedDefinition.append(bytes[index]) }
+  }
+
+  private mutating func forgetUnnamed() {
+    unnamed = nil
+    unnamedShared = nil
+    unnamedDefinition.removeAll(keepingCapacity: true)
+  }
+
+  /// The client's unnamed statement where it was parsed in an earlier transaction, as one that is shared; nil where there
+  /// is none, or it is too long to be kept.
+  public mutating func unnamedStatement(in table: StatementTable, _ settings: SessionSettings) -> SharedStatement? {
+    if unnamedShared == nil, !unnamedDefinition.isEmpty {
+      unnamedShared = table.statement(unnamedDefinition, settings: settings)
+    }
+    return unnamedShared
+  }
+
   /// Remembers what the text of a Query or Parse may do to the transaction.
   private mutating func examine(
     _ effects: StatementEffects, _ bytes: Span<UInt8>, _ text: Range<Int>, isInBlock: Bool
@@ -428,43 +554,28 @@ public struct RequestScanner: Sendable {
     }
   }
 
-  /// Remembers what a text does to the session: a query now, an unnamed statement when it is used.
-  private mutating func follow(
-    _ type: FrontendType, _ effects: StatementEffects, _ bytes: Span<UInt8>, _ text: Range<Int>, isNamedParse: Bool,
-    _ terms: Terms
-  ) {
-    if type == .parse && !isNamedParse { unnamed = nil }
-    if effects.isHarmless { return }
-    let touched =
-      effects.touchesSettings ? TouchedSettings(bytes.extracting(text), reading: terms.reading) : nil
-    if type == .parse && !isNamedParse {
-      unnamed = Text(effects: effects, touched: touched, beginning: SessionState.beginning(of: bytes, text))
-    } else {
-      session.note(
-        effects, touched,
-        isInBlock: hasRun(isInBlock: terms.isInBlock) || effects.contains(.hasSeveralStatements),
-        SessionState.beginning(of: bytes, text))
-    }
-  }
-
   /// Remembers what a request leaves behind on the connection.
   private mutating func note(
     _ type: FrontendType, _ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader, isInBlock: Bool
   ) {
+    justBound = nil
     isAtBoundary = type == .query || type == .functionCall
     if isAtBoundary { hasBound = false }
     let body = cursor + MessageHeader.size
     switch type {
     case .query:
-      unnamedIsOwn = true
+      // It drops the unnamed statement.
+      unnamedOwner = hasOpenCycle ? .clientInCycle : .client
       unnamedAwaitsUse = false
+      forgetUnnamed()
+    case .close: if RequestScanner.isUnnamed(bytes, cursor, header) { forgetUnnamed() }
     case .parse:
       hasParsed = true
       forwarded.parses &+= 1
       if header.bodyLength > 0 && bytes[body] != 0 {
         holdsNamedStatement = true
       } else {
-        unnamedIsOwn = true
+        unnamedOwner = hasOpenCycle ? .clientInCycle : .client
         unnamedAwaitsUse = true
       }
     case .bind:
@@ -479,10 +590,10 @@ public struct RequestScanner: Sendable {
         }
       }
       hasBound = true
-    case .functionCall, .describe, .execute, .close, .sync, .flush, .terminate, .copyData, .copyDone, .copyFail,
-      .password:
+    case .functionCall, .describe, .execute, .sync, .flush, .terminate, .copyData, .copyDone, .copyFail, .password:
       break
     }
+    if type != .query && type != .functionCall { hasOpenCycle = true }
     requestsSinceCheckout += 1
   }
 
@@ -509,39 +620,6 @@ public struct RequestScanner: Sendable {
   }
 
   // MARK: Shared statements
-
-  /// The step for a message that makes or uses a shared statement; nil for any other. One whose Parse is too long to be
-  /// kept is the connection's own.
-  private func shared(
-    _ type: FrontendType, _ header: MessageHeader, _ bytes: Span<UInt8>, _ cursor: Int, isInBlock: Bool,
-    isNamedParse: Bool
-  ) -> Step? {
-    let body = cursor + MessageHeader.size
-    let isWhole = bytes.count - cursor >= header.totalLength
-    let end = min(bytes.count, body + header.bodyLength)
-    let message = FrontendMessage(type: type, body: body..<end, header: header, isInBlock: isInBlock)
-    switch type {
-    case .parse: return isNamedParse && isWhole ? .parseStatement(message) : nil
-    case .bind:
-      guard let name = RequestScanner.statementName(ofBind: bytes, cursor, header), !name.isEmpty else { return nil }
-      return .useStatement(message, name: name)
-    case .describe, .close:
-      guard isWhole, header.bodyLength > 2, RequestScanner.isAboutStatement(bytes, cursor, header) else { return nil }
-      return .useStatement(message, name: body + 1..<end - 1)
-    case .query:
-      guard isWhole, TransactionStatement.deallocated(bytes.extracting(body..<end)) != nil else { return nil }
-      return .deallocate(message)
-    case .functionCall, .execute, .sync, .flush, .terminate, .copyData, .copyDone, .copyFail, .password: return nil
-    }
-  }
-
-  /// The name of the statement that a query deallocates.
-  public static func deallocatedName(_ message: FrontendMessage, _ bytes: Span<UInt8>) -> WireText {
-    guard let name = TransactionStatement.deallocated(bytes.extracting(message.body)) else {
-      preconditionFailure("it deallocates nothing")
-    }
-    return name
-  }
 
   /// The whole message at the cursor has been seen to: it is not forwarded as it is.
   ///
@@ -575,17 +653,40 @@ public struct RequestScanner: Sendable {
     cursor = end
   }
 
+  /// The Query or Parse at the cursor is forwarded with another statement's name in it.
+  ///
+  /// - Parameter statement: the statement that it executes.
+  public mutating func takeRenamed(
+    _ message: FrontendMessage, _ bytes: Span<UInt8>, _ cursor: inout Int, executing statement: SharedStatement?
+  ) {
+    forgetUnnamed()
+    if let statement {
+      if message.type == .query {
+        session.note(
+          statement.effects, statement.touched, isInBlock: hasRun(isInBlock: message.isInBlock), statement.beginning)
+      } else {
+        unnamed = Text(effects: statement.effects, touched: statement.touched, beginning: statement.beginning)
+      }
+      mayCommit = mayCommit || statement.mayCommit
+    }
+    let unnamed = unnamed
+    note(message.type, bytes, cursor, message.header, isInBlock: message.isInBlock)
+    self.unnamed = unnamed
+    cursor += message.header.totalLength
+  }
+
   /// The message at the cursor is forwarded as it is, as far as it has come. Returns where it is.
   public mutating func pass(
-    _ message: FrontendMessage, _ bytes: Span<UInt8>, _ cursor: inout Int, ledger: inout Ledger
+    _ message: FrontendMessage, _ bytes: Span<UInt8>, _ cursor: inout Int, ledger: inout Ledger, _ terms: Terms
   ) -> Range<Int> {
     let start = cursor
-    // The text of a statement that the daemon has not seen.
-    if message.type == .bind { session.noteHidden() }
-    if message.type == .query {
-      session.note(.deallocates, nil, isInBlock: true, "")
-      mayForgetStatements = true
+    if let text = RequestScanner.text(message.type, bytes, cursor, message.header) {
+      let isNamed = message.type == .parse && bytes[message.body.lowerBound] != 0
+      let effects = effects(of: bytes.extracting(text), isCut: false, terms.reading)
+      follow(message, effects, bytes, text, isNamed: isNamed, terms)
     }
+    // A statement whose text the daemon has not seen.
+    if message.type == .bind { session.noteHidden() }
     note(message.type, bytes, cursor, message.header, isInBlock: message.isInBlock)
     ledger.sent(RequestScanner.request(message.type, bytes, cursor, message.header), by: .client)
     cursor = message.body.upperBound
@@ -595,7 +696,9 @@ public struct RequestScanner: Sendable {
   }
 
   private mutating func noteShared(_ message: FrontendMessage, _ statement: SharedStatement?) {
+    justBound = message.type == .bind && statement?.knowsRows == false ? statement : nil
     isAtBoundary = message.type == .query
+    if message.type != .query { hasOpenCycle = true }
     requestsSinceCheckout += 1
     guard message.type == .bind, let statement else { return }
     session.note(
@@ -621,6 +724,21 @@ public struct RequestScanner: Sendable {
     var stop = start
     while stop < end && bytes[stop] != 0 { stop += 1 }
     return stop < end ? start..<stop : nil
+  }
+
+  /// The name of the statement that a Bind, or a Describe or Close of a statement, is about; nil where it has not come, or
+  /// there is none.
+  private static func statementName(_ message: FrontendMessage, _ bytes: Span<UInt8>, _ cursor: Int) -> Range<Int>? {
+    if message.type == .bind { return statementName(ofBind: bytes, cursor, message.header) }
+    guard message.body.count == message.header.bodyLength, message.body.count >= 2,
+      isAboutStatement(bytes, cursor, message.header)
+    else { return nil }
+    return message.body.lowerBound + 1..<message.body.upperBound - 1
+  }
+
+  /// Whether a Close is about the unnamed statement.
+  private static func isUnnamed(_ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader) -> Bool {
+    header.bodyLength == 2 && isAboutStatement(bytes, cursor, header)
   }
 
   // MARK: Pieces

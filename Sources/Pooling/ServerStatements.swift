@@ -13,12 +13,16 @@ public struct ServerStatements {
     case define(ClientStatements, WireText, SharedStatement, parses: Bool)
     /// A client closes a statement; others may have it, and so it stays on the server.
     case undefine(ClientStatements, WireText, SharedStatement)
+    /// A client deallocates a statement, by SQL; it goes from the server, too.
+    case deallocate(ClientStatements, WireText, SharedStatement)
     /// The daemon makes a statement on the server that a client has named elsewhere.
     case parse(SharedStatement)
     /// The daemon closes a statement on the server.
     case close(SharedStatement)
     /// The server describes a statement, to a client by this name, or only to the daemon.
     case describe(SharedStatement, (ClientStatements, WireText)?)
+    /// The server describes the rows of a statement's portal.
+    case describeRows(SharedStatement)
     /// It is sure to fail; the client is told this instead of the server's error.
     case refusal(AnyObject)
     /// Where it fails, the statement that it is about is the one that its client calls so.
@@ -65,9 +69,12 @@ public struct ServerStatements {
       client.define(name, statement)
       if parses { add(statement) }
     case .undefine(let client, let name, _): client.remove(name)
+    case .deallocate(let client, let name, let statement):
+      client.remove(name)
+      present[statement.id] = nil
     case .parse(let statement): add(statement)
     case .close(let statement): present[statement.id] = nil
-    case .describe, .refusal, .name: break
+    case .describe, .describeRows, .refusal, .name: break
     }
     notes.append(note)
   }
@@ -112,8 +119,10 @@ public struct ServerStatements {
     switch undone.first {
     case .refusal(let refusal): return refusal
     case .name(let name): failedName = name
-    case .define(_, let name, _, _), .undefine(_, let name, _), .describe(_, (_, let name)?): failedName = name
-    case .parse, .close, .describe(_, nil), nil: break
+    case .define(_, let name, _, _), .undefine(_, let name, _), .deallocate(_, let name, _),
+      .describe(_, (_, let name)?):
+      failedName = name
+    case .parse, .close, .describe(_, nil), .describeRows, nil: break
     }
     return nil
   }
@@ -123,6 +132,9 @@ public struct ServerStatements {
     guard let id = UInt32(serverName.text.dropFirst(SharedStatement.namePrefix.count)) else { return nil }
     return failedName ?? formerNames[id] ?? client.name(of: id)
   }
+
+  /// The server has not got it.
+  public mutating func forget(_ statement: SharedStatement) { present[statement.id] = nil }
 
   /// The connection is lost: nothing under way can be relied on.
   public mutating func abandon() { failed(notes.count) }
@@ -148,9 +160,12 @@ public struct ServerStatements {
       if parses { present[statement.id] = nil }
     case .undefine(let client, let name, let statement):
       if client.find(name) == nil { client.define(name, statement) }
+    case .deallocate(let client, let name, let statement):
+      if client.find(name) == nil { client.define(name, statement) }
+      add(statement)
     case .parse(let statement): present[statement.id] = nil
     case .close(let statement): add(statement)
-    case .describe, .refusal, .name: break
+    case .describe, .describeRows, .refusal, .name: break
     }
   }
 }
@@ -165,7 +180,10 @@ extension SharedStatement {
       self.shape = shape
       return nil
     }
-    if known == shape { return nil }
+    if known.isCompatible(with: shape) {
+      self.shape?.formUnion(shape)
+      return nil
+    }
     let other = table.replace(self)
     if other.shape == nil { other.shape = shape }
     return other

@@ -29,6 +29,8 @@ public final class SharedStatement {
   public internal(set) var shape: StatementShape?
   /// A server has taken it.
   public internal(set) var isProven = false
+  /// Clients have been told what its rows are.
+  public var knowsRows: Bool { shape?.knowsRows ?? false }
 
   /// All of a Parse message behind the statement's name.
   public var definition: [UInt8] { key.definition }
@@ -72,20 +74,42 @@ public final class SharedStatement {
 
 /// What a statement's parameters and rows are, as Describe says it: what a client may rely on when it reads them.
 public struct StatementShape: Equatable, Sendable {
-  private var bytes: [UInt8] = []
+  /// nil where nobody has asked.
+  private var parameters: [UInt8]?
+  /// nil where nobody has asked; empty where there are none.
+  private var rows: [UInt8]?
 
   /// Nothing is known yet.
   public init() {}
 
-  /// Takes the body of a ParameterDescription, which comes first: it is kept as it is.
-  public mutating func take(parameters body: Span<UInt8>) {
-    bytes = []
-    for index in body.indices { bytes.append(body[index]) }
+  var knowsRows: Bool { rows != nil }
+
+  /// Whether both may be the same statement's.
+  func isCompatible(with other: StatementShape) -> Bool {
+    (parameters == nil || other.parameters == nil || parameters == other.parameters)
+      && (rows == nil || other.rows == nil || rows == other.rows)
   }
+
+  /// Takes what is not known yet.
+  mutating func formUnion(_ other: StatementShape) {
+    parameters = parameters ?? other.parameters
+    rows = rows ?? other.rows
+  }
+
+  /// Takes the body of a ParameterDescription: it is kept as it is.
+  public mutating func take(parameters body: Span<UInt8>) {
+    var bytes: [UInt8] = []
+    for index in body.indices { bytes.append(body[index]) }
+    parameters = bytes
+  }
+
+  /// Takes NoData: there are no rows.
+  public mutating func takeNoRows() { rows = [] }
 
   /// Takes the body of a RowDescription: name, type and type modifier of each column. Which table a column comes from may
   /// change, as it does when the table is made anew.
   public mutating func take(rows body: Span<UInt8>) {
+    var bytes: [UInt8] = []
     var offset = 2
     while offset < body.count {
       while offset < body.count && body[offset] != 0 {
@@ -99,6 +123,7 @@ public struct StatementShape: Equatable, Sendable {
       }
       offset += 19
     }
+    rows = bytes
   }
 }
 
@@ -134,6 +159,12 @@ public final class StatementTable {
   func replace(_ old: SharedStatement) -> SharedStatement {
     guard let newer = statements[old.key]?.statement, newer !== old else { return add(old.key, old.reading) }
     return newer
+  }
+
+  /// Another statement of the same text and of no shape yet, for those who parse it from now on.
+  public func fresh(_ old: SharedStatement) -> SharedStatement {
+    let newer = replace(old)
+    return newer.shape == nil ? newer : add(old.key, old.reading)
   }
 
   /// Whoever parses from now on gets new statements: the server has said that something has changed.
@@ -197,6 +228,12 @@ public final class ClientStatements {
   /// A name means another statement from now on, where it is known.
   public func rename(_ name: WireText, to statement: SharedStatement) {
     if find(name) != nil { define(name, statement) }
+  }
+
+  /// All names of a statement mean another one from now on.
+  public func replace(_ old: SharedStatement, by new: SharedStatement) {
+    let names = entries.values.flatMap { $0.filter { $0.statement === old }.map(\.name) }
+    for name in names { define(name, new) }
   }
 
   /// Some name of the statement with this number. Looks at all of them.

@@ -15,6 +15,9 @@ public struct TouchedSettings: Equatable, Sendable {
   public private(set) var isIncomplete = false
   /// One that parsing reads and the server does not report may have changed, if only for the transaction.
   public private(set) var changesParsing = false
+  /// How later texts are read may have changed, if only for the transaction.
+  public var changesReading: Bool { namesReading || resetsAll || isIncomplete }
+  private var namesReading = false
   /// The search path may name pg_temp, if only for the transaction: then each CREATE makes something temporary.
   public private(set) var mayCreateTemporary = false
 
@@ -52,6 +55,7 @@ public struct TouchedSettings: Equatable, Sendable {
     resetsAll = resetsAll || other.resetsAll
     isIncomplete = isIncomplete || other.isIncomplete
     changesParsing = changesParsing || other.changesParsing
+    namesReading = namesReading || other.namesReading
     mayCreateTemporary = mayCreateTemporary || other.mayCreateTemporary
   }
 
@@ -76,6 +80,7 @@ public struct TouchedSettings: Equatable, Sendable {
     }
     let key = name.text.lowercased()
     if TouchedSettings.parsingNames.contains(key) { changesParsing = true }
+    if key == "standard_conforming_strings" || key == "client_encoding" { namesReading = true }
     if key == "search_path", !isReset, value.map({ $0.text.lowercased().contains("pg_temp") }) ?? true {
       mayCreateTemporary = true
     }

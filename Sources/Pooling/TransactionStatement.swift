@@ -25,7 +25,7 @@ public enum TransactionStatement: Equatable, Sendable {
     case .commit, .end: self = scanner.isPlainEnd(text) ? .commit : .other
     case .rollback, .abort: self = scanner.isPlainEnd(text) ? .rollback : .other
     case .prepare: self = scanner.word(text) == .transaction ? .commit : .other
-    case .work, .transaction, .call, .do, .deallocate, .discard, .other: self = .other
+    case .work, .transaction, .call, .do, .other: self = .other
     }
   }
 
@@ -38,19 +38,6 @@ public enum TransactionStatement: Equatable, Sendable {
       words = (words.1, words.2, lexer.next())
     }
     return false
-  }
-
-  /// The name in a single `DEALLOCATE name` or `DEALLOCATE PREPARE name`; nil for any other text, and for ALL. Unquoted
-  /// names are folded to lower case; a quoted one is not understood where quotes are within it.
-  static func deallocated(_ text: Span<UInt8>) -> WireText? {
-    guard text.count > 0, text[0] | 0x20 == UInt8(ascii: "d") else { return nil }
-    var scanner = WordScanner(text)
-    guard scanner.word(text) == .deallocate else { return nil }
-    var rest = scanner
-    if rest.word(text) == .prepare { scanner = rest }
-    guard let name = scanner.name(text), name != "all" || scanner.endsWithQuote(text) else { return nil }
-    while scanner.skip(text, UInt8(ascii: ";")) {}
-    return scanner.isAtEnd(text) ? name : nil
   }
 
   /// Whether sending this text inside a transaction block may commit something: COMMIT and its like, CALL and DO, which
@@ -70,7 +57,7 @@ public enum TransactionStatement: Equatable, Sendable {
 /// Reads the words at the beginning of a statement, past white space and comments.
 private struct WordScanner {
   enum Word {
-    case begin, start, transaction, commit, end, rollback, abort, prepare, work, call, `do`, deallocate, discard
+    case begin, start, transaction, commit, end, rollback, abort, prepare, work, call, `do`
     case other
   }
 
@@ -95,36 +82,11 @@ private struct WordScanner {
     case (5, UInt8(ascii: "a")): return matches(text, word, "abort") ? .abort : .other
     case (6, UInt8(ascii: "c")): return matches(text, word, "commit") ? .commit : .other
     case (7, UInt8(ascii: "p")): return matches(text, word, "prepare") ? .prepare : .other
-    case (7, UInt8(ascii: "d")): return matches(text, word, "discard") ? .discard : .other
     case (8, UInt8(ascii: "r")): return matches(text, word, "rollback") ? .rollback : .other
-    case (10, UInt8(ascii: "d")): return matches(text, word, "deallocate") ? .deallocate : .other
     case (11, UInt8(ascii: "t")): return matches(text, word, "transaction") ? .transaction : .other
     default: return .other
     }
   }
-
-  /// The next name, quoted or not; nil where there is none.
-  mutating func name(_ text: Span<UInt8>) -> WireText? {
-    let isQuoted = skip(text, UInt8(ascii: "\""))
-    if !isQuoted { skipBlanks(text) }
-    var name = WireText([])
-    while offset < text.count {
-      let byte = text[offset]
-      let isBare = isLetter(byte) || (0x30...0x39).contains(byte) || byte == UInt8(ascii: "_") || byte >= 0x80
-      guard isBare || isQuoted && byte != 0 && byte != UInt8(ascii: "\"") else { break }
-      name.bytes.append(!isQuoted && isLetter(byte) ? byte | 0x20 : byte)
-      offset += 1
-    }
-    if name.isEmpty { return nil }
-    guard isQuoted else { return name }
-    guard offset < text.count, text[offset] == UInt8(ascii: "\"") else { return nil }
-    offset += 1
-    // A quote within the name is written twice.
-    return offset < text.count && text[offset] == UInt8(ascii: "\"") ? nil : name
-  }
-
-  /// What has been read last was in quotes.
-  func endsWithQuote(_ text: Span<UInt8>) -> Bool { offset > 0 && text[offset - 1] == UInt8(ascii: "\"") }
 
   /// Nothing but WORK, TRANSACTION and semicolons follows.
   mutating func isPlainEnd(_ text: Span<UInt8>) -> Bool {

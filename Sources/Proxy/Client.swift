@@ -244,31 +244,41 @@ final class Client: Connection {
     switch step {
     case .forward(let range):
       if awaitsRequest { requestBegins(on: server) }
+      server.cycle.append(bytes.extracting(range))
       server.send(bytes.extracting(range))
       worker.messageEnded(self, server)
       return true
     case .dropped:
       worker.messageEnded(self, server)
       return true
-    case .closeUnnamedStatement:
-      server.closeUnnamedStatement()
-      return true
-    case .refusePin(let pins, let text, let isQuery):
+    case .refusePin(let message, let pins, let text):
       let refusal = Refusal.pin(server.pool, pins, statement: SessionState.beginning(of: bytes, text))
-      if isQuery { server.refuseQuery(refusal) } else { server.refuseStatement(refusal) }
+      requests.drop(message, bytes, &cursor)
+      if message.type == .query { server.refuseQuery(refusal) } else { server.refuseStatement(refusal) }
       return true
     case .discardSequences:
       server.discardSequences()
       return true
     case .parseStatement(let message):
       if awaitsRequest { requestBegins(on: server) }
-      return parseStatement(message, bytes, &cursor, server)
+      return parseStatement(message, bytes, &cursor, server, terms)
     case .useStatement(let message, let name):
       if awaitsRequest { requestBegins(on: server) }
       return useStatement(message, name: name, bytes, &cursor, server, terms)
-    case .deallocate(let message):
+    case .useUnnamedStatement(let message, let name):
       if awaitsRequest { requestBegins(on: server) }
-      return deallocate(message, bytes, &cursor, server)
+      return useUnnamedStatement(message, name: name, bytes, &cursor, server, terms)
+    case .describeRows(let message):
+      guard let statement = requests.justBound else { preconditionFailure("no statement was bound") }
+      server.cycle.append(bytes.extracting(cursor..<message.body.upperBound))
+      requests.take(message, &cursor)
+      server.request(.describeRows, .describeRows(statement)) {
+        $0.raw(bytes, message.body.lowerBound - MessageHeader.size..<message.body.upperBound)
+      }
+      return true
+    case .nameStatement(let message, let reference):
+      if awaitsRequest { requestBegins(on: server) }
+      return nameStatement(message, reference, bytes, &cursor, server, terms)
     case .terminate:
       worker.clientGone(self, .endOfStream)
       return false
@@ -342,7 +352,8 @@ final class Client: Connection {
     case .violation(let type):
       protocolViolation(type)
       return false
-    case .forward, .closeUnnamedStatement, .refusePin, .discardSequences, .pause, .useStatement, .deallocate:
+    case .forward, .refusePin, .discardSequences, .pause, .useStatement, .useUnnamedStatement, .describeRows,
+      .nameStatement:
       preconditionFailure("\(step) while no server connection is held")
     }
   }

@@ -47,6 +47,10 @@ final class Server: Connection {
   var replies = ReplyScanner()
   /// The shared statements that the session has.
   var statements = ServerStatements()
+  /// The cycle that is under way, as long as it could be sent again.
+  var cycle = HealableCycle()
+  /// It has failed, and is sent again when it is over.
+  var isHealing = false
   /// What the server has said so far of the statement that it is describing.
   private var shape = StatementShape()
   private var inbox = ByteQueue()
@@ -144,14 +148,6 @@ final class Server: Connection {
     }
   }
 
-  /// Sends the Close that the scanner asked for. CloseComplete is swallowed.
-  func closeUnnamedStatement() {
-    replies.ledger.sent(.close, by: .daemon)
-    var writer = MessageWriter()
-    writer.close(.statement)
-    send(writer.bytes.span)
-  }
-
   /// Makes the server refuse a request at the client's present place in the pipeline, so that everything about the
   /// error (skipping, rollback, order) is as it would be on a connection of the client's own.
   func refuseStatement(_ refusal: Refusal) {
@@ -245,7 +241,9 @@ final class Server: Connection {
       switch step {
       case .forward(let range): toClient(bytes.extracting(range))
       case .ready(let range, let status): clientReady(bytes, range, status)
-      case .error(let range): clientError(bytes, range)
+      case .error(let range, let request):
+        client?.requests.failed(request)
+        clientError(bytes, range)
       case .parsed:
         client?.send { $0.parseComplete() }
       case .described(let range, _, let isForClient):
@@ -294,6 +292,7 @@ final class Server: Connection {
     switch type {
     case .parameterDescription: shape.take(parameters: body)
     case .rowDescription: shape.take(rows: body)
+    case .noData: shape.takeNoRows()
     default: break
     }
   }
@@ -306,6 +305,8 @@ final class Server: Connection {
 
   private func clientReady(_ bytes: Span<UInt8>, _ range: Range<Int>, _ status: Backend.TransactionStatus) {
     self.status = status
+    if isHealing { return sendAgain() }
+    cycle.end()
     if replies.ledger.isEmpty {
       isDirty = false
       statements.settled()
@@ -334,6 +335,7 @@ final class Server: Connection {
       return
     }
     if statements.count > 0 { noteStalePlan(body) }
+    if cycle.statement != nil && heals(body) { return }
     if let note = failedRefusal, let fields = try? ErrorFields(body: body),
       fields.message.text.contains(Server.refusedStatement.text)
     {

@@ -31,14 +31,15 @@ extension Client {
   /// it would take a Parse at all. What is under way in the present cycle can be relied on, as after a failure the rest of
   /// the cycle is skipped with it.
   func parseStatement(
-    _ message: RequestScanner.FrontendMessage, _ bytes: Span<UInt8>, _ cursor: inout Int, _ server: Server
+    _ message: RequestScanner.FrontendMessage, _ bytes: Span<UInt8>, _ cursor: inout Int, _ server: Server,
+    _ terms: RequestScanner.Terms
   ) -> Bool {
     if server.owesEarlierCycles {
       awaitsReplies = true
       return false
     }
     let body = bytes.extracting(message.body)
-    guard let parse = try? Frontend.Parse(body: body) else { return pass(message, bytes, &cursor, server) }
+    guard let parse = try? Frontend.Parse(body: body) else { return pass(message, bytes, &cursor, server, terms) }
     let name = WireText(body, parse.statement)
     if statements.find(body, parse.statement) != nil {
       // First the server says whether the text is one that it would take.
@@ -108,7 +109,7 @@ extension Client {
       return false
     }
     guard let statement = statements.find(bytes, name) else {
-      return useUnknownStatement(message, name: name, bytes, &cursor, server)
+      return useUnknownStatement(message, name: name, bytes, &cursor, server, terms)
     }
     if message.type == .close {
       requests.take(message, &cursor)
@@ -117,6 +118,34 @@ extension Client {
       }
       return true
     }
+    return use(statement, message, name: name, bytes, &cursor, server, terms)
+  }
+
+  /// A Bind or Describe of the unnamed statement, which has been parsed in another transaction. Returns whether to go on.
+  func useUnnamedStatement(
+    _ message: RequestScanner.FrontendMessage, name: Range<Int>, _ bytes: Span<UInt8>, _ cursor: inout Int,
+    _ server: Server, _ terms: RequestScanner.Terms
+  ) -> Bool {
+    if isVerifying { return false }
+    if server.statements.isUnsettled || requests.mayForgetStatements, server.owesEarlierCycles {
+      awaitsReplies = true
+      return false
+    }
+    guard terms.sharesStatements,
+      let statement = requests.unnamedStatement(in: worker.statementTable, server.settings)
+    else {
+      requests.drop(message, bytes, &cursor)
+      server.refuseStatement(.unknownUnnamedStatement)
+      return true
+    }
+    return use(statement, message, name: name, bytes, &cursor, server, terms)
+  }
+
+  /// A Bind or Describe of a shared statement.
+  private func use(
+    _ statement: SharedStatement, _ message: RequestScanner.FrontendMessage, name: Range<Int>, _ bytes: Span<UInt8>,
+    _ cursor: inout Int, _ server: Server, _ terms: RequestScanner.Terms
+  ) -> Bool {
     if let changed = changedStatement {
       changedStatement = nil
       if changed === statement {
@@ -161,6 +190,8 @@ extension Client {
     let portal = message.body.lowerBound..<name.lowerBound
     let serverName = statement.serverName.bytes
     let length = message.length - name.count + serverName.count
+    let isAlone =
+      server.status == .idle && !requests.isInsideCycle && server.replies.ledger.clientReadiesOwed == 0
     // Where requests before it may fail, so may this one, for want of its statement.
     if server.statements.isUnsettled {
       if server.replies.ledger.sent(.bind, by: .client, isNoted: true) {
@@ -170,6 +201,7 @@ extension Client {
       server.replies.ledger.sent(.bind, by: .client)
     }
     server.pool.telemetry.bindCount.add()
+    if isAlone { server.cycle.begin(statement, bytes, portal: portal, lengthOfRest: message.length - name.count) }
     requests.takeHead(message, &cursor, upTo: name.upperBound, statement: statement)
     var writer = MessageWriter()
     writer.uint8(FrontendType.bind.rawValue)
@@ -183,43 +215,67 @@ extension Client {
   /// one of the daemon's names.
   private func useUnknownStatement(
     _ message: RequestScanner.FrontendMessage, name: Range<Int>, _ bytes: Span<UInt8>, _ cursor: inout Int,
-    _ server: Server
+    _ server: Server, _ terms: RequestScanner.Terms
   ) -> Bool {
     let text = WireText(bytes, name)
     guard text.bytes.starts(with: SharedStatement.namePrefix.utf8) else {
-      return pass(message, bytes, &cursor, server)
+      return pass(message, bytes, &cursor, server, terms)
     }
-    requests.take(message, &cursor)
+    requests.drop(message, bytes, &cursor)
     server.refuseStatement(.unknownStatement(text))
     return true
   }
 
-  /// `DEALLOCATE name`. Returns whether to go on.
-  func deallocate(
-    _ message: RequestScanner.FrontendMessage, _ bytes: Span<UInt8>, _ cursor: inout Int, _ server: Server
+  /// EXECUTE or DEALLOCATE by name. Returns whether to go on.
+  ///
+  /// Where the name is one of the protocol's, the text is sent with the statement's name on the server. A query that
+  /// deallocates it is answered at once: other clients may have the statement.
+  func nameStatement(
+    _ message: RequestScanner.FrontendMessage, _ reference: StatementReference, _ bytes: Span<UInt8>,
+    _ cursor: inout Int, _ server: Server, _ terms: RequestScanner.Terms
   ) -> Bool {
-    let name = RequestScanner.deallocatedName(message, bytes)
-    guard server.replies.ledger.isEmpty else {
+    let isQuery = message.type == .query
+    if isQuery ? !server.replies.ledger.isEmpty : server.statements.isUnsettled && server.owesEarlierCycles {
       awaitsReplies = true
       return false
     }
-    guard server.status != .failed, statements.find(name.bytes.span, name.bytes.indices) != nil else {
-      return pass(message, bytes, &cursor, server)
+    let name = reference.name
+    guard server.status != .failed, let statement = statements.find(name.bytes.span, name.bytes.indices) else {
+      return pass(message, bytes, &cursor, server, terms)
     }
-    statements.remove(name)
-    requests.take(message, &cursor)
-    send {
-      $0.commandComplete("DEALLOCATE")
-      $0.readyForQuery(server.status)
+    if isQuery && !reference.isExecute {
+      statements.remove(name)
+      requests.take(message, &cursor)
+      send {
+        $0.commandComplete("DEALLOCATE")
+        $0.readyForQuery(server.status)
+      }
+      worker.answered(server)
+      return true
     }
-    worker.answered(server)
+    if !server.statements.has(statement) {
+      if isQuery { server.parseAhead(statement) } else { server.parse(statement) }
+    }
+    server.statements.use(statement)
+    let quoted = Array("\"\(statement.serverName.text)\"".utf8)
+    let body = message.body
+    requests.takeRenamed(message, bytes, &cursor, executing: reference.isExecute ? statement : nil)
+    let note = reference.isExecute ? ServerStatements.Note.name(name) : .deallocate(statements, name, statement)
+    server.request(isQuery ? .query : .parse, note) {
+      $0.uint8(message.type.rawValue)
+      $0.uint32(UInt32(message.length - reference.range.count + quoted.count))
+      $0.raw(bytes, body.lowerBound..<reference.range.lowerBound)
+      $0.raw(quoted)
+      $0.raw(bytes, reference.range.upperBound..<body.upperBound)
+    }
     return true
   }
 
   private func pass(
-    _ message: RequestScanner.FrontendMessage, _ bytes: Span<UInt8>, _ cursor: inout Int, _ server: Server
+    _ message: RequestScanner.FrontendMessage, _ bytes: Span<UInt8>, _ cursor: inout Int, _ server: Server,
+    _ terms: RequestScanner.Terms
   ) -> Bool {
-    let range = requests.pass(message, bytes, &cursor, ledger: &server.replies.ledger)
+    let range = requests.pass(message, bytes, &cursor, ledger: &server.replies.ledger, terms)
     server.send(bytes.extracting(range))
     return true
   }
@@ -258,6 +314,18 @@ extension Server {
     closeExcessStatements()
   }
 
+  /// Makes it ahead of a query, in a cycle of its own: an error, too, is nobody's, and the query has its own.
+  func parseAhead(_ statement: SharedStatement) {
+    pool.telemetry.serverParseCount.add()
+    replies.ledger.sent(.hiddenParse, by: .daemon, isNoted: true)
+    statements.note(.parse(statement))
+    replies.ledger.sent(.sync, by: .daemon)
+    var writer = MessageWriter()
+    writer.parse(definition: statement.definition, statement.serverName)
+    writer.sync()
+    send(writer.bytes.span)
+  }
+
   /// Makes it, and asks what it is here. The client waits.
   func verify(_ statement: SharedStatement) {
     parse(statement)
@@ -292,6 +360,12 @@ extension Server {
     let last = statements.succeeded(noted.succeeded)
     failedRefusal = statements.failed(noted.failed) as? RefusalNote
     if noted.failed > 0 { client?.verified(changed: nil) }
+    if case .describeRows(let statement) = last,
+      let other = statement.described(as: takenShape, in: worker.statementTable)
+    {
+      close(statement)
+      client?.statements.replace(statement, by: other)
+    }
     guard case .describe(let statement, let owner) = last else { return }
     let other = statement.described(as: takenShape, in: worker.statementTable)
     if let other {
@@ -325,11 +399,7 @@ extension Server {
   /// A plan that no longer fits its table: whatever is parsed from now on is another statement, and the connection is
   /// cleaned of all that it has.
   func noteStalePlan(_ body: Span<UInt8>) {
-    guard let code = (try? ErrorFields.range(of: .code, in: body)).flatMap({ $0 }),
-      WireText(body, code) == WireText(SQLState.featureNotSupported.description),
-      let routine = (try? ErrorFields.range(of: .routine, in: body)).flatMap({ $0 }),
-      WireText(body, routine) == "RevalidateCachedQuery"
-    else { return }
+    guard isStalePlan(body) else { return }
     worker.statementTable.retireAll()
     cleaning = .everything
   }
@@ -344,6 +414,11 @@ extension Refusal {
   /// As PostgreSQL says it.
   fileprivate static func unknownStatement(_ name: WireText) -> Refusal {
     Refusal(code: .invalidStatementName, message: statement(name, "does not exist"), isServers: true)
+  }
+
+  /// As PostgreSQL says it.
+  fileprivate static var unknownUnnamedStatement: Refusal {
+    Refusal(code: .invalidStatementName, message: "unnamed prepared statement does not exist", isServers: true)
   }
 
   private static func statement(_ name: WireText, _ what: String) -> WireText {

@@ -415,6 +415,7 @@ final class Worker: EventLoopDelegate {
   /// If nothing is owed any more, the connection goes back to the pool, where its mode and state allow it.
   func answered(_ server: Server) {
     guard let client = server.client, server.replies.ledger.isEmpty else { return }
+    client.requests.answered()
     if server.status == .idle {
       if !server.pool.sharesConnections {
         client.wanted = server.settings
@@ -424,10 +425,7 @@ final class Worker: EventLoopDelegate {
         transactionEnded(server, client)
       }
     }
-    if client.server != nil {
-      client.awaitsRequest = true
-      client.requests.answered()
-    }
+    if client.server != nil { client.awaitsRequest = true }
     if !client.inbox.isEmpty { resume(client) }
   }
 

@@ -53,6 +53,8 @@ public struct PoolCounters: Sendable, Equatable {
   public var settingsConfirmed: UInt64 = 0
   /// As `PoolTelemetry.inspections`.
   public var inspections: UInt64 = 0
+  /// As `PoolTelemetry.heals`.
+  public var heals: UInt64 = 0
   /// As `PoolTelemetry.scrubs`.
   public var scrubs: UInt64 = 0
   /// From a client's request, or login, to its server connection; or to the end of the wait without one, which
@@ -107,6 +109,7 @@ public struct PoolCounters: Sendable, Equatable {
     left.settingsApplied &+= right.settingsApplied
     left.settingsConfirmed &+= right.settingsConfirmed
     left.inspections &+= right.inspections
+    left.heals &+= right.heals
     left.scrubs &+= right.scrubs
     left.wait += right.wait
     left.connect += right.connect

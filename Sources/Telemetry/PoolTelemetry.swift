@@ -61,6 +61,8 @@ public final class PoolTelemetry: Sendable {
   public let settingsConfirmed = Counter()
   /// Times that the server was asked what a client had left on a connection.
   public let inspections = Counter()
+  /// Cycles that were sent again with a statement that was parsed anew, without the client noticing.
+  public let heals = Counter()
   /// Times that a connection was cleaned of what no text showed, on its way from one client to another.
   public let scrubs = Counter()
 
@@ -145,6 +147,7 @@ public final class PoolTelemetry: Sendable {
     counters.settingsApplied = settingsApplied.count
     counters.settingsConfirmed = settingsConfirmed.count
     counters.inspections = inspections.count
+    counters.heals = heals.count
     counters.scrubs = scrubs.count
     counters.wait = wait.snapshot()
     counters.connect = connect.snapshot()

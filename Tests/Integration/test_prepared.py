@@ -13,7 +13,7 @@ from kit.daemon import Lifeguard
 from kit.postgres import PostgreSQL
 from kit.waiting import wait_until
 from kit.wire import (
-    FLUSH, SYNC, WireClient, bind, close_statement, describe_statement, error, execute, kinds, parse, query,
+    FLUSH, SYNC, WireClient, bind, close_statement, describe_portal, describe_statement, error, execute, kinds, parse, query,
 )
 
 ON_SERVER = "select count(*) from pg_prepared_statements"
@@ -332,3 +332,116 @@ def test_session_mode_passes_statements_as_they_are(lifeguard):
     with WireClient.app(daemon.port) as client:
         client.ask(parse("select 1", "s"), SYNC)
         assert client.rows("select name from pg_prepared_statements") == [["s"]]
+
+
+# MARK: SQL and the protocol
+
+
+def test_execute_reaches_statements_of_the_protocol(lifeguard):
+    daemon = lifeguard(pool={"pool_size": 2, "max_overflow": 0})
+    one, two = two_connections(daemon)
+    with one, two:
+        two.ask(parse("select $1::int + 1", "Add one"), SYNC)
+        for asking in (one, two):
+            asking.ask(query("rollback"))
+        for _ in range(2):
+            one.ask(query("begin"))
+            assert two.rows('execute "Add one"(4)') == [["5"]]
+            assert rows(two.ask(parse('execute "Add one"(5)'), bind(), execute(), SYNC)) == [["6"]]
+            one.ask(query("rollback"))
+        assert error(one.ask(query('execute "Add one"(4)')))["C"] == "26000"
+        assert "Add one" in error(one.ask(query('execute "Add one"(4)')))["M"]
+        assert error(two.ask(query('execute "Add one"(4, 5)')))["C"] == "42601"
+
+
+def test_execute_of_what_pins_pins(lifeguard):
+    daemon = lifeguard(pool={"pool_size": 2, "max_overflow": 0})
+    with WireClient.app(daemon.port) as client:
+        client.ask(parse("select pg_advisory_lock(5)", "s"), SYNC)
+        client.ask(query("execute s"))
+        wait_until(lambda: [row["reason"] for row in command(daemon, "SHOW PINS")] == ["advisory lock"], "the pin")
+
+
+def test_deallocate_by_the_extended_protocol_reaches_statements_of_the_protocol(narrow: Lifeguard):
+    with WireClient.app(narrow.port) as client, WireClient.app(narrow.port) as other:
+        for asking in (client, other):
+            asking.ask(parse("select 1", "s"), SYNC)
+        deallocate = (parse("deallocate s"), bind(), execute(), SYNC)
+        assert kinds(client.ask(*deallocate)) == "12CZ"
+        assert error(client.ask(bind(statement="s"), SYNC))["C"] == "26000"
+        assert error(client.ask(*deallocate))["C"] == "26000"
+        assert rows(other.ask(bind(statement="s"), execute(), SYNC)) == [["1"]]
+        other.ask(query("begin"))
+        other.ask(query("selec"))
+        assert error(other.ask(*deallocate))["C"] == "25P02"
+        other.ask(query("rollback"))
+        assert rows(other.ask(bind(statement="s"), execute(), SYNC)) == [["1"]]
+
+
+def test_the_unnamed_statement_can_be_used_in_later_transactions(lifeguard, postgres: PostgreSQL):
+    daemon = lifeguard(pool={"pool_size": 2, "max_overflow": 0})
+    postgres.psql("create table reused (a int); insert into reused values (1); grant all on reused to app")
+    one, two = two_connections(daemon)
+    with one, two:
+        assert rows(two.ask(parse("select a from reused"), bind(), execute(), SYNC)) == [["1"]]
+        one.ask(parse("select 2"), bind(), execute(), SYNC)
+        for _ in range(3):
+            one.ask(query("begin"))
+            assert rows(two.ask(bind(), execute(), SYNC)) == [["1"]]
+            assert kinds(two.ask(describe_statement(), SYNC)) == "tTZ"
+            one.ask(query("rollback"))
+            assert rows(two.ask(bind(), execute(), SYNC)) == [["1"]]
+        assert error(one.ask(bind(), execute(), SYNC))["C"] == "26000", "a query drops it"
+        two.ask(close_statement(), SYNC)
+        assert error(two.ask(bind(), execute(), SYNC))["C"] == "26000"
+        assert error(two.ask(parse("selec"), SYNC))["C"] == "42601"
+        assert error(two.ask(bind(), execute(), SYNC))["C"] == "26000"
+
+
+# MARK: healing
+
+
+def heals(daemon: Lifeguard) -> float:
+    return sum(value for name, value in daemon.metrics().items()
+               if name.startswith("lifeguard_pool_statement_heals_total"))
+
+
+def test_a_statement_that_is_gone_from_the_server_is_made_anew_unnoticed(narrow: Lifeguard, postgres: PostgreSQL):
+    postgres.psql("create or replace function forget() returns void language plpgsql as "
+                  "$$ begin execute 'deallocate all'; end $$")
+    with WireClient.app(narrow.port) as client, WireClient.app(narrow.port) as other:
+        client.ask(parse("select $1::int", "s"), SYNC)
+        for number in range(3):
+            other.ask(query("select forget()"))
+            answer = client.ask(bind(("4",), statement="s"), describe_portal(), execute(), SYNC)
+            assert kinds(answer) == "2TDCZ" and rows(answer) == [["4"]]
+            assert heals(narrow) == number + 1
+        other.ask(query("select forget()"))
+        fields = error(client.ask(bind(("4",), statement="s"), execute(), SYNC))
+        assert fields["C"] == "26000" and '"s"' in fields["M"], "without a description nothing is sent again"
+
+
+def test_a_plan_that_no_longer_fits_its_table_is_made_anew_where_nobody_relies_on_it(
+        narrow: Lifeguard, postgres: PostgreSQL):
+    postgres.psql("create table altered (a int); insert into altered values (1); grant all on altered to app")
+    with WireClient.app(narrow.port) as client:
+        client.ask(parse("select * from altered", "s"), SYNC)
+        whole = (bind(statement="s"), describe_portal(), execute(), SYNC)
+        assert rows(client.ask(*whole)) == [["1"]]
+        postgres.psql("alter table altered add b text default 'x'")
+        assert rows(client.ask(*whole)) == [["1", "x"]] and heals(narrow) == 1
+        postgres.psql("alter table altered add c text default 'y'")
+        assert error(client.ask(bind(statement="s"), execute(), SYNC))["C"] == "0A000"
+        postgres.psql("alter table altered add d text default 'z'")
+        client.ask(query("begin"))
+        assert error(client.ask(*whole))["C"] in ("0A000", "25P02"), "the transaction has failed"
+        client.ask(query("rollback"))
+
+
+def test_psycopg_survives_an_altered_table(narrow: Lifeguard, postgres: PostgreSQL):
+    postgres.psql("create table altered_too (a int); insert into altered_too values (1); "
+                  "grant all on altered_too to app")
+    with psycopg.connect(narrow.conninfo(), autocommit=True, prepare_threshold=0) as connection:
+        assert connection.execute("select * from altered_too").fetchall() == [(1,)]
+        postgres.psql("alter table altered_too add b text default 'x'")
+        assert connection.execute("select * from altered_too").fetchall() == [(1, "x")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 
@@ -12,7 +13,7 @@ from kit.admin import command
 from kit.daemon import Lifeguard
 from kit.postgres import PostgreSQL
 from kit.waiting import wait_until
-from kit.wire import SYNC, WireClient, bind, close_statement, error, execute, function_call, parse, query
+from kit.wire import SYNC, WireClient, bind, error, execute, function_call, parse, query
 
 LOCKS = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
 TENANT = "select nullif(current_setting('app.tenant', true), '')"
@@ -72,9 +73,10 @@ PINNING = ["create temp table mine (n int)", "select 1 as n into temp mine", "li
 @pytest.mark.parametrize("protocol", ["simple", "extended", "prepared"])
 def test_what_would_pin_is_rejected_by_name_where_that_is_wanted(lifeguard, sql: str, protocol: str):
     daemon = lifeguard(pool={"pool_size": 2, "max_overflow": 0, "session_state": "reject"})
+    numbers = itertools.count()
     with WireClient.app(daemon.port) as client:
         send = {"simple": lambda: client.ask(query(sql)), "extended": lambda: run(client, sql),
-                "prepared": lambda: client.ask(parse(sql, "s") + bind(statement="s") + execute() + close_statement("s")
+                "prepared": lambda: client.ask(parse(sql, name := f"s{next(numbers)}") + bind(statement=name) + execute()
                                                + SYNC)}[protocol]
         fields = error(send())
         assert fields["C"] == "0A000" and fields["M"].startswith('pool "app/app" rejects session state')

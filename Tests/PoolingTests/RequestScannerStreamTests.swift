@@ -51,15 +51,18 @@ import Testing
         scanner.attached()
         ledger = Ledger()
         return true
-      case .closeUnnamedStatement:
-        ledger!.sent(.close, by: .daemon)
-        transcript.events.append("close at \(transcript.toServer.count)")
+      case .useUnnamedStatement(let message, _):
+        scanner.drop(message, inbox.span, &cursor)
+        ledger!.sent(.bind, by: .client)
+        transcript.events.append("refused the unnamed statement at \(transcript.toServer.count)")
         return true
-      case .refusePin:
+      case .refusePin(let message, _, _):
+        scanner.drop(message, inbox.span, &cursor)
         ledger!.sent(.bind, by: .client)
         transcript.events.append("refused at \(transcript.toServer.count)")
         return true
-      case .parseStatement, .useStatement, .deallocate, .discardSequences: preconditionFailure("no statement is shared")
+      case .parseStatement, .useStatement, .describeRows, .nameStatement, .discardSequences:
+        preconditionFailure("no statement is shared")
       case .answerSync:
         transcript.events.append("answered")
         return true

@@ -25,9 +25,10 @@ import Testing
         let step = scanner.next(bytes.span, &cursor, ledger: &ledger, on: terms)
         steps.append(step)
         switch step {
-        case .forward, .dropped, .closeUnnamedStatement, .refusePin, .discardSequences: break
+        case .forward, .dropped, .discardSequences: break
+        case .refusePin(let message, _, _): scanner.drop(message, bytes.span, &cursor)
         case .checkout, .answerSync, .answerInLostBlock, .pause, .terminate, .needMore, .violation, .parseStatement,
-          .useStatement, .deallocate:
+          .useStatement, .useUnnamedStatement, .describeRows, .nameStatement:
           return (steps, cursor)
         }
       }
@@ -59,7 +60,7 @@ import Testing
     #expect(detached(&scanner, Array(bind[..<65_536])) == (.checkout, 0))
     var client = Attached()
     #expect(client.steps(Array(bind[..<65_535])) == ([.needMore], 0))
-    #expect(client.steps(Array(bind[..<65_536])).0 == [.closeUnnamedStatement, .forward(0..<65_536), .needMore])
+    #expect(client.steps(Array(bind[..<65_536])).0 == [.forward(0..<65_536), .needMore])
     #expect(client.scanner.isInsideForwardedMessage && client.ledger.count == 1)
     #expect(client.steps(Array(bind[65_536...])).0 == [.forward(0..<134_469), .needMore])
     #expect(!client.scanner.isInsideForwardedMessage && client.ledger.count == 1)
@@ -256,36 +257,77 @@ import Testing
     #expect(client.steps(messages { $0.parse(text: "") }).0.last == .needMore)
   }
 
-  @Test func somebodyElsesUnnamedStatementIsClosedBeforeACycleThatCouldReachIt() {
-    let bind = messages { $0.message(FrontendType.bind) { $0.raw([0, 0, 0, 0, 0, 0, 0, 0]) } }
+  /// A Bind of the unnamed statement.
+  private var bind: [UInt8] {
+    messages { $0.message(FrontendType.bind) { $0.raw([0, 0, 0, 0, 0, 0, 0, 0]) } }
+  }
+
+  /// A request that fails.
+  private var execute: [UInt8] {
+    messages { $0.message(FrontendType.execute) { $0.raw([0x70, 0, 0, 0, 0, 0]) } }
+  }
+
+  private func isStopped(_ steps: [RequestScanner.Step]) -> Bool {
+    if case .useUnnamedStatement = steps.last { true } else { false }
+  }
+
+  @Test func somebodyElsesUnnamedStatementIsOutOfReach() {
     let describe = messages { $0.message(FrontendType.describe) { $0.raw([0x53, 0]) } }
     let named = messages { $0.parse(statement: "s", text: "") }
-    let execute = messages { $0.message(FrontendType.execute) { $0.raw([0x70, 0, 0, 0, 0, 0]) } }
-    for first in [bind, describe, named, execute] {
+    for first in [bind, describe, named + bind, execute + bind, execute + describe] {
       var client = Attached()
-      #expect(
-        client.steps(first + bind).0 == [.closeUnnamedStatement, .forward(0..<first.count + bind.count), .needMore])
-      client.scanner.attached()
-      #expect(client.steps(first).0.first == .closeUnnamedStatement)
+      #expect(isStopped(client.steps(first).0))
     }
     let unnamed = messages { $0.parse(text: "") }
     let query = messages { $0.query("") }
     for first in [unnamed, query] {
       var client = Attached()
       #expect(client.steps(first + bind).0 == [.forward(0..<first.count + bind.count), .needMore])
+      client.scanner.attached()
+      #expect(isStopped(client.steps(bind).0))
     }
   }
 
-  /// The server would skip a Close behind the failed Execute, and the next cycle would find somebody else's statement.
-  @Test func theCloseIsNeverWhereTheServerMaySkipIt() {
-    var client = Attached()
-    let bytes = messages {
-      $0.message(FrontendType.execute) { $0.raw([0x70, 0, 0, 0, 0, 0]) }
+  /// The server skips the Parse, or the Query, behind a failed Execute, and still has somebody else's statement.
+  @Test(arguments: [true, false]) func whatTheServerMaySkipMakesNoStatementOnesOwn(fails: Bool) {
+    let parse = messages {
       $0.parse(text: "")
       $0.sync()
-      $0.message(FrontendType.bind) { $0.raw([0, 0, 0, 0, 0, 0, 0, 0]) }
     }
-    #expect(client.steps(bytes).0 == [.closeUnnamedStatement, .forward(0..<bytes.count), .needMore])
+    let query = messages {
+      $0.query("")
+      $0.sync()
+    }
+    for rest in [parse, query, messages { $0.query("") } + parse] {
+      var client = Attached()
+      #expect(client.steps(execute + rest).0.last == .needMore)
+      #expect(client.steps(bind).0.last == .pause, "it is not known yet")
+      if fails { client.scanner.failed(.execute) }
+      client.scanner.answered()
+      #expect(isStopped(client.steps(bind).0) == fails)
+    }
+  }
+
+  @Test func anUnnamedStatementIsKnownInLaterTransactions() {
+    let table = StatementTable()
+    var settings = SessionSettingsTable()
+    let plain = settings.settings(reported: [])
+    var client = Attached()
+    func statement() -> SharedStatement? { client.scanner.unnamedStatement(in: table, plain) }
+    _ = client.steps(messages { $0.parse(text: "select 1") } + bind)
+    client.scanner.attached()
+    #expect(statement()?.beginning == "select 1" && statement() === statement())
+    _ = client.steps(messages { $0.message(FrontendType.close) { $0.raw([0x53, 0]) } })
+    #expect(statement() == nil)
+    for gone in [messages { $0.query("") }, messages { $0.parse(text: WireText(String(repeating: " ", count: 5000))) }]
+    {
+      _ = client.steps(messages { $0.parse(text: "select 1") })
+      _ = client.steps(gone)
+      #expect(statement() == nil)
+    }
+    _ = client.steps(messages { $0.parse(text: "selec") })
+    client.scanner.failed(.parse)
+    #expect(statement() == nil)
   }
 
   @Test func statementsPinUntilTheyAreUsedOrGone() {
@@ -311,10 +353,16 @@ import Testing
     let unnamed = messages { $0.parse(text: "") }
     let named = messages { $0.parse(statement: "s", text: "") }
     let end = unnamed.count + named.count
+    let (steps, _) = client.steps(unnamed + named + unnamed)
+    guard steps.count > 1, case .refusePin(let message, _, _) = steps[1] else {
+      Issue.record("it is not refused")
+      return
+    }
+    #expect(message.type == .parse && message.body == unnamed.count + 5..<end)
     #expect(
-      client.steps(unnamed + named + unnamed).0
+      steps
         == [
-          .forward(0..<unnamed.count), .refusePin(.statement, text: end - 3..<end - 3, isQuery: false),
+          .forward(0..<unnamed.count), .refusePin(message, .statement, text: end - 3..<end - 3),
           .forward(end..<end + unnamed.count), .needMore,
         ])
     #expect(client.scanner.pins == .unnamedStatement && client.ledger.count == 2)

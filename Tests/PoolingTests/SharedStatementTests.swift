@@ -130,21 +130,44 @@ import Testing
     #expect(one == other)
   }
 
-  @Test(arguments: [
-    ("deallocate s", "s"), ("DEALLOCATE S;", "s"), ("deallocate prepare s", "s"), ("Deallocate \"S x\"", "S x"),
-    ("deallocate prepare \"all\" ; ", "all"), ("deallocate /* x */ _1 -- y", "_1"),
-  ])
-  func aSingleDeallocateIsUnderstood(text: String, name: String) {
-    #expect(TransactionStatement.deallocated(Array(text.utf8).span) == WireText(name))
+  private func reference(_ text: String) -> RequestScanner.Step? {
+    var scanner = RequestScanner()
+    scanner.attached()
+    var ledger = Ledger()
+    var terms = RequestScanner.Terms()
+    terms.sharesStatements = true
+    var writer = MessageWriter()
+    writer.query(WireText(text))
+    var cursor = 0
+    let step = scanner.next(writer.bytes.span, &cursor, ledger: &ledger, on: terms)
+    if case .nameStatement = step { return step }
+    return nil
   }
 
   @Test(arguments: [
-    "deallocate all", "deallocate", "deallocate prepare", "deallocate s; select 1", "deallocate \"a\"\"b\"",
-    "deallocates s",
-    "deallocate \"s", "select 1", "", "discard all", "deallocate s t",
+    ("deallocate s", "s", false, "s"), ("DEALLOCATE S;", "s", false, "S"), ("deallocate prepare s", "s", false, "s"),
+    ("Deallocate \"S x\"", "S x", false, "\"S x\""), ("deallocate prepare", "prepare", false, "prepare"),
+    ("deallocate prepare \"all\" ; ", "all", false, "\"all\""), ("deallocate /* x */ _1 -- y", "_1", false, "_1"),
+    (" execute S(1, ';')", "s", true, "S"), ("execute \"a\"\"b\"", "a\"b", true, "\"a\"\"b\""),
+  ])
+  func oneStatementIsNamed(text: String, name: String, isExecute: Bool, written: String) {
+    guard case .nameStatement(_, let reference) = reference(text) else {
+      Issue.record("no reference")
+      return
+    }
+    #expect(reference.name == WireText(name) && reference.isExecute == isExecute)
+    let bytes = Array(text.utf8)
+    let range = reference.range.lowerBound - 5..<reference.range.upperBound - 5
+    #expect(String(decoding: bytes[range], as: UTF8.self) == written)
+  }
+
+  @Test(arguments: [
+    "deallocate all", "deallocate prepare all", "deallocate", "deallocate s; select 1", "deallocates s",
+    "deallocate \"s", "select 1", "", "discard all", "deallocate s t", "execute", "execute s; select 1",
+    "explain execute s", "execute U&\"\\0061\"",
   ])
   func anythingElseIsLeftToTheServer(text: String) {
-    #expect(TransactionStatement.deallocated(Array(text.utf8).span) == nil)
+    #expect(reference(text) == nil)
   }
 
   private static let noParameters: [UInt8] = [0, 0]

@@ -39,13 +39,13 @@ TIMES_IN_STATS = {
 OTHER_COUNTERS = (
     "connects", "connect_failures", "checkouts", "checkins", "invalidations", "recycles", "overflow_dials",
     "overflow_closes", "timeouts", "pings/ok", "pings/failed", "pings/timed_out", "cancels", "settings_applied",
-    "settings_confirmed",
+    "settings_confirmed", "session_inspections", "session_scrubs", "statement_heals",
 )
 COUNTERS = (*IN_STATS, *OTHER_COUNTERS)
 IN_STATUS = ("transactions", "queries", "timeouts", "connect_failures")
 
 #: What `check_state` compares.
-GAUGES = ("clients", "server_connections", "pinned_server_connections", "size", "max_overflow", "overflow", "paused",
+GAUGES = ("clients", "server_connections", "pinned_server_connections", "pins", "size", "max_overflow", "overflow", "paused",
           "standing", "round_trip_seconds", "max_wait_seconds")
 
 #: What concerns no pool.
