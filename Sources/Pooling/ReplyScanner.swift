@@ -93,7 +93,7 @@ public struct ReplyScanner: Sendable {
         return examine(type, message, bytes)
       }
       if type == .commandComplete {
-        guard bytes.count - cursor >= min(header.totalLength, MessageHeader.size + 2) else {
+        guard bytes.count - cursor >= min(header.totalLength, MessageHeader.size + 3) else {
           return start < cursor ? .forward(start..<cursor) : .needMore
         }
         if ledger.owner == .client { noteTag(bytes, cursor, header) }
@@ -137,12 +137,13 @@ public struct ReplyScanner: Sendable {
     }
   }
 
-  /// Notes the tags `DISCARD ALL` and `DEALLOCATE ALL`; their lengths and first letters tell them from all others.
+  /// Notes the tags `DISCARD ALL` and `DEALLOCATE ALL`; their lengths and first letters tell them from all others (such as
+  /// `DECLARE CURSOR`).
   private mutating func noteTag(_ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader) {
     let tag = cursor + MessageHeader.size
-    switch header.bodyLength {
-    case 12 where bytes[tag] == UInt8(ascii: "D") && bytes[tag + 1] == UInt8(ascii: "I"): hasDeallocated = true
-    case 15 where bytes[tag] == UInt8(ascii: "D") && bytes[tag + 1] == UInt8(ascii: "E"): hasDeallocated = true
+    guard header.bodyLength == 12 || header.bodyLength == 15, bytes[tag] == UInt8(ascii: "D") else { return }
+    switch (bytes[tag + 1], bytes[tag + 2]) {
+    case (UInt8(ascii: "I"), UInt8(ascii: "S")), (UInt8(ascii: "E"), UInt8(ascii: "A")): hasDeallocated = true
     default: break
     }
   }

@@ -207,6 +207,9 @@ public struct RequestScanner {
     session.detached()
   }
 
+  /// The daemon sends a query of its own, which drops the connection's unnamed statement.
+  public mutating func lostUnnamedStatement() { unnamedOwner = .anybody }
+
   /// A request has failed.
   public mutating func failed(_ request: Request) {
     hasFailed = true
@@ -698,7 +701,14 @@ public struct RequestScanner {
   private mutating func noteShared(_ message: FrontendMessage, _ statement: SharedStatement?) {
     justBound = message.type == .bind && statement?.knowsRows == false ? statement : nil
     isAtBoundary = message.type == .query
-    if message.type != .query { hasOpenCycle = true }
+    if message.type == .query {
+      // As if it had been sent: it drops the unnamed statement.
+      forgetUnnamed()
+      unnamedOwner = .anybody
+      unnamedAwaitsUse = false
+    } else {
+      hasOpenCycle = true
+    }
     requestsSinceCheckout += 1
     guard message.type == .bind, let statement else { return }
     session.note(

@@ -151,7 +151,9 @@ public final class StatementTable {
     _ definition: [UInt8], settings: SessionSettings, isAlone: Bool = false
   ) -> SharedStatement {
     var key = SharedStatement.Key(definition: definition, parsing: settings.parsing)
-    if isAlone { key.parsing += "\(lastID)".utf8 }
+    if isAlone || StatementTable.dependsOnSession(definition.span, settings.reading) {
+      key.parsing += "\(lastID)".utf8
+    }
     return statements[key]?.statement ?? add(key, settings.reading)
   }
 
@@ -159,6 +161,13 @@ public final class StatementTable {
   func replace(_ old: SharedStatement) -> SharedStatement {
     guard let newer = statements[old.key]?.statement, newer !== old else { return add(old.key, old.reading) }
     return newer
+  }
+
+  /// Whether what the text means is up to the session that parses it: which cursor or statement has the name.
+  private static func dependsOnSession(_ text: Span<UInt8>, _ reading: SQLReading) -> Bool {
+    var lexer = SQLLexer(text, reading: reading)
+    let first = lexer.next()
+    return first.isWord("fetch") || first.isWord("move") || first.isWord("execute")
   }
 
   /// Another statement of the same text and of no shape yet, for those who parse it from now on.

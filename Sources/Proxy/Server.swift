@@ -166,6 +166,7 @@ final class Server: Connection {
   /// Discards what another client's sequences gave last.
   func discardSequences() {
     hasForeignSequences = false
+    client?.requests.lostUnnamedStatement()
     replies.ledger.sent(.query, by: .daemon)
     var writer = MessageWriter()
     writer.query("DISCARD SEQUENCES")
@@ -187,6 +188,7 @@ final class Server: Connection {
   private func begin(_ work: OwnWork, _ requests: [Request], _ write: (inout MessageWriter) -> Void) {
     self.work = work
     ownError = nil
+    if requests.contains(.query) { client?.requests.lostUnnamedStatement() }
     for request in requests { replies.ledger.sent(request, by: .daemon) }
     var writer = MessageWriter()
     write(&writer)

@@ -235,7 +235,7 @@ extension Client {
     _ cursor: inout Int, _ server: Server, _ terms: RequestScanner.Terms
   ) -> Bool {
     let isQuery = message.type == .query
-    if isQuery ? !server.replies.ledger.isEmpty : server.statements.isUnsettled && server.owesEarlierCycles {
+    if isQuery ? !server.replies.ledger.isEmpty : server.owesEarlierCycles {
       awaitsReplies = true
       return false
     }
@@ -378,20 +378,17 @@ extension Server {
 
   /// An error that names a statement as it is called on the server: with the client's name instead; nil for any other.
   func renamed(_ body: Span<UInt8>) -> ErrorFields? {
-    guard let client, let range = (try? ErrorFields.range(of: .code, in: body)).flatMap({ $0 }) else { return nil }
-    let code = SQLState(WireText(body, range).text)
-    guard code == .invalidStatementName || code == .duplicatePreparedStatement,
-      var fields = try? ErrorFields(body: body)
-    else { return nil }
-    let parts = fields.message.bytes.split(separator: UInt8(ascii: "\""), omittingEmptySubsequences: false)
-    guard parts.count == 3, parts[1].starts(with: SharedStatement.namePrefix.utf8),
-      let name = statements.name(of: WireText(Array(parts[1])), in: client.statements)
-    else { return nil }
-    var text = WireText(Array(parts[0]))
-    text.bytes += "\"".utf8
-    text.bytes += name.bytes
-    text.bytes += "\"".utf8
-    text.bytes += parts[2]
+    guard let client, var fields = try? ErrorFields(body: body) else { return nil }
+    let quote = UInt8(ascii: "\"")
+    var parts = fields.message.bytes.split(separator: quote, omittingEmptySubsequences: false).map { Array($0) }
+    var isRenamed = false
+    for index in parts.indices where parts[index].starts(with: SharedStatement.namePrefix.utf8) {
+      guard let name = statements.name(of: WireText(parts[index]), in: client.statements) else { continue }
+      parts[index] = name.bytes
+      isRenamed = true
+    }
+    guard isRenamed else { return nil }
+    let text = WireText(Array(parts.joined(separator: [quote])))
     fields.fields = fields.fields.map { $0.kind == .message ? ErrorFields.Field(.message, text) : $0 }
     return fields
   }

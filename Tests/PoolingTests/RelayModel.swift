@@ -79,7 +79,8 @@ struct ModelServer {
     case .functionCall:
       return message.fate == .fails ? [.errorResponse, .readyForQuery] : [.functionCallResponse, .readyForQuery]
     case .query: return query(message)
-    case .parse, .knownParse, .hiddenParse, .bind, .describeStatement, .hiddenDescribe, .describePortal, .execute,
+    case .parse, .knownParse, .hiddenParse, .bind, .describeStatement, .hiddenDescribe, .describePortal, .describeRows,
+      .execute,
       .close:
       if message.fate == .fails {
         ignoresTillSync = true
@@ -111,7 +112,7 @@ struct ModelServer {
     case .close, .knownParse: return [.closeComplete]
     case .describeStatement, .hiddenDescribe:
       return [.parameterDescription, message.fate == .isEmpty ? .noData : .rowDescription]
-    case .describePortal: return [message.fate == .isEmpty ? .noData : .rowDescription]
+    case .describePortal, .describeRows: return [message.fate == .isEmpty ? .noData : .rowDescription]
     case .execute, .sync, .query, .functionCall, .copyEnd: break
     }
     switch message.fate {
