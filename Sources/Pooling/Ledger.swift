@@ -74,6 +74,12 @@ public struct Ledger: Sendable {
   /// Syncs sent into a COPY IN that failed: each may have been swallowed, or be answered yet. They are a client's, as
   /// the daemon sends none into a COPY.
   private var doubtfulSyncs = 0
+  /// Parse messages that have got entries, and whose entries are gone.
+  public private(set) var parsesSent: UInt64 = 0
+  private var parsesEnded: UInt64 = 0
+  /// Which of them (as `parsesSent` was when they had been sent) the last error has ended: the one that failed, or was
+  /// skipped behind what did.
+  public private(set) var failedParses: ClosedRange<UInt64>?
   /// Noted requests that have succeeded, and that have failed or were skipped, since `takeNoted` was called.
   private var noted = (succeeded: 0, failed: 0)
 
@@ -144,6 +150,7 @@ public struct Ledger: Sendable {
       return false
     }
     entries.append(Entry(request: request, origin: origin, isNoted: isNoted))
+    if request == .parse { parsesSent += 1 }
     return true
   }
 
@@ -188,7 +195,9 @@ public struct Ledger: Sendable {
 
   /// The oldest request has had its last reply. A CopyDone or CopyFail that its COPY did not take has been ignored.
   private mutating func removeOldest() {
-    if entries.removeFirst().isNoted { noted.succeeded += 1 }
+    let oldest = entries.removeFirst()
+    if oldest.isNoted { noted.succeeded += 1 }
+    if oldest.request == .parse { parsesEnded += 1 }
     while let next = entries.first, next.request == .copyEnd { entries.removeFirst() }
     doubtfulSyncs += swallowedSyncs
     swallowedSyncs = 0
@@ -258,6 +267,7 @@ public struct Ledger: Sendable {
   /// The oldest request failed. A query, function call or Sync is still followed by its ReadyForQuery.
   private mutating func failed(_ entry: Entry) {
     isCopyIn = false
+    failedParses = nil
     guard Ledger.isExtended(entry.request) else {
       if entry.isNoted {
         noted.failed += 1
@@ -271,7 +281,12 @@ public struct Ledger: Sendable {
     swallowedSyncs = 0
     while let next = entries.first {
       if next.request == .sync { return }
-      if entries.removeFirst().isNoted { noted.failed += 1 }
+      entries.removeFirst()
+      if next.isNoted { noted.failed += 1 }
+      if next.request == .parse {
+        parsesEnded += 1
+        failedParses = (failedParses?.lowerBound ?? parsesEnded)...parsesEnded
+      }
     }
     isSkipping = true
     skipOrigin = entry.origin

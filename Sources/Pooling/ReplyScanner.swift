@@ -17,7 +17,7 @@ public struct ReplyScanner: Sendable {
     /// These bytes are the client's; they end with the ReadyForQuery of one of its requests.
     case ready(Range<Int>, Backend.TransactionStatus)
     /// An ErrorResponse (whole message) to a request of the client.
-    case error(Range<Int>, Request)
+    case error(Range<Int>)
     /// The answer to a Close that stands for a Parse: ParseComplete is the client's.
     case parsed
     /// A statement's parameters or rows (whole message). They are the client's, too, where it has asked.
@@ -187,11 +187,8 @@ public struct ReplyScanner: Sendable {
     case .parameterStatus: return .parameterStatus(message, ledger.owner ?? .client)
     case .notificationResponse: return .notification(message)
     case .errorResponse:
-      let oldest = ledger.oldest
-      guard case .expected(let owner) = ledger.replied(.errorResponse), let oldest else {
-        return .unrequestedError(message)
-      }
-      return owner == .client ? .error(message, oldest) : .ownError(message)
+      guard case .expected(let owner) = ledger.replied(.errorResponse) else { return .unrequestedError(message) }
+      return owner == .client ? .error(message) : .ownError(message)
     default:
       guard let status = Backend.TransactionStatus(rawValue: bytes[message.upperBound - 1]),
         case .expected(.daemon) = ledger.replied(.readyForQuery)

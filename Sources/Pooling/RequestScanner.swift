@@ -133,6 +133,8 @@ public struct RequestScanner {
   private var unnamed: Text?
   /// All of its Parse behind the name, to make it anew on another connection; empty where that cannot be.
   private var unnamedDefinition: [UInt8] = []
+  /// Which of the connection's Parse messages that was (`Ledger.parsesSent`).
+  private var unnamedParse: UInt64 = 0
   /// The statement that it has become on other connections.
   private var unnamedShared: SharedStatement?
   /// Bytes of an unnamed statement that are kept, at most.
@@ -211,16 +213,17 @@ public struct RequestScanner {
   public mutating func lostUnnamedStatement() { unnamedOwner = .anybody }
 
   /// A request has failed.
-  public mutating func failed(_ request: Request) {
+  ///
+  /// - Parameter parses: the Parse messages that failed with it (`Ledger.failedParses`).
+  public mutating func failed(_ parses: ClosedRange<UInt64>?) {
     hasFailed = true
-    if request == .parse { forgetUnnamed() }
+    if let parses, parses.contains(unnamedParse) { forgetUnnamed() }
   }
 
   /// All that was sent has been answered: after a pause, forwarding may go on.
   public mutating func answered() {
     if unnamedOwner == .undecided {
       unnamedOwner = hasFailed ? .anybody : .client
-      if hasFailed { forgetUnnamed() }
     }
     hasFailed = false
     requestsSinceCheckout = 0
@@ -397,7 +400,11 @@ public struct RequestScanner {
         if terms.followsSession, let step = attention(type, header, bytes, cursor, terms) { return run() ?? step }
         if type == .functionCall { session.noteFunctionCall() }
         note(type, bytes, cursor, header, isInBlock: terms.isInBlock)
-        ledger.sent(RequestScanner.request(type, bytes, cursor, header), by: .client)
+        let isEntered = ledger.sent(RequestScanner.request(type, bytes, cursor, header), by: .client)
+        if type == .parse, !unnamedDefinition.isEmpty {
+          // What the server skips it does not have.
+          if isEntered { unnamedParse = ledger.parsesSent } else { forgetUnnamed() }
+        }
       }
       cursor += MessageHeader.size
       bodyLeft = header.bodyLength

@@ -243,8 +243,8 @@ final class Server: Connection {
       switch step {
       case .forward(let range): toClient(bytes.extracting(range))
       case .ready(let range, let status): clientReady(bytes, range, status)
-      case .error(let range, let request):
-        client?.requests.failed(request)
+      case .error(let range):
+        client?.requests.failed(replies.ledger.failedParses)
         clientError(bytes, range)
       case .parsed:
         client?.send { $0.parseComplete() }

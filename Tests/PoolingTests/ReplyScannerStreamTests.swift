@@ -18,7 +18,7 @@ import Testing
       case .ready(let range, let status):
         toClient += take(range)
         events.append("ready \(status) at \(toClient.count)")
-      case .error(let range, _):
+      case .error(let range):
         toClient += take(range)
         events.append("error at \(toClient.count)")
       case .parsed: events.append("parsed at \(toClient.count)")

@@ -71,7 +71,7 @@ import Testing
   @Test func errorsAreReportedByWhoseTheyAre() {
     let error = messages { $0.message(BackendType.errorResponse) { $0.uint8(0) } }
     var clients = scanner((.query, .client))
-    #expect(steps(&clients, error).0 == [.error(0..<6, .query), .needMore])
+    #expect(steps(&clients, error).0 == [.error(0..<6), .needMore])
     var daemons = scanner((.query, .daemon))
     #expect(steps(&daemons, error).0 == [.ownError(0..<6), .needMore])
     var nobodys = scanner()
@@ -84,7 +84,7 @@ import Testing
       $0.message(BackendType.errorResponse) { $0.uint8(0) }
       $0.message(BackendType.errorResponse) { $0.uint8(0) }
     }
-    #expect(steps(&scanner, bytes).0 == [.error(0..<6, .bind), .unrequestedError(6..<12), .needMore])
+    #expect(steps(&scanner, bytes).0 == [.error(0..<6), .unrequestedError(6..<12), .needMore])
   }
 
   @Test func anErrorTooLongToWaitForPassesToTheClientButIsAViolationForTheDaemon() {

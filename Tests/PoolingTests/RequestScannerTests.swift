@@ -302,7 +302,7 @@ import Testing
       var client = Attached()
       #expect(client.steps(execute + rest).0.last == .needMore)
       #expect(client.steps(bind).0.last == .pause, "it is not known yet")
-      if fails { client.scanner.failed(.execute) }
+      if fails { client.scanner.failed(nil) }
       client.scanner.answered()
       #expect(isStopped(client.steps(bind).0) == fails)
     }
@@ -325,9 +325,15 @@ import Testing
       _ = client.steps(gone)
       #expect(statement() == nil)
     }
+    client.ledger = Ledger()
     _ = client.steps(messages { $0.parse(text: "selec") })
-    client.scanner.failed(.parse)
+    client.scanner.failed(client.ledger.failedParses)
+    #expect(statement() != nil)
+    _ = client.ledger.replied(.errorResponse)
+    client.scanner.failed(client.ledger.failedParses)
     #expect(statement() == nil)
+    _ = client.steps(messages { $0.parse(text: "select 1") })
+    #expect(statement() == nil, "the server skips it")
   }
 
   @Test func statementsPinUntilTheyAreUsedOrGone() {

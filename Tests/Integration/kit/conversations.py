@@ -82,6 +82,7 @@ class Conversation:
             text = self._random.choice((f"deallocate {name}", f"DEALLOCATE PREPARE {name};", "deallocate all",
                                         f'deallocate "{name}"', f"execute {name}", f" Execute {name.upper()};"))
             if self._random.random() < 0.3:
+                self._unnamed_is_known = False
                 return parse(text) + bind() + execute() + SYNC, 1
             return query(text), 1
         if kind < 8:
@@ -204,7 +205,7 @@ class Conversation:
         """A statement without a name, or something with the one that is there, if there is one."""
         if not self._unnamed_is_known or self._random.random() < 0.3:
             self._unnamed_is_known = True
-            return parse(self._random.choice(("select $1::int + 1", "select $1::text"))) + SYNC
+            return parse(self._random.choice(("select $1::int + 1", "select $1::text", "selec $1"))) + SYNC
         return self._random.choice((
             bind(("7",)) + execute(), bind(("seven",)) + describe_portal() + execute(), describe_statement(), bind(),
             describe_statement() + bind(("8",)) + execute(), close_statement())) + SYNC
