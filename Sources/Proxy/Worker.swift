@@ -55,6 +55,8 @@ final class Worker: EventLoopDelegate {
   private var poolTimerAt = Int64.max
   private(set) var isDraining = false
   private var isStopping = false
+  /// What clients have not read yet is lost.
+  private var stopsAtOnce = false
   /// Idle clients stay while the worker drains.
   private var waitsForClients = false
   private var random = RandomBytes()
@@ -647,13 +649,14 @@ final class Worker: EventLoopDelegate {
   private func stop() {
     isDraining = true
     isStopping = true
+    stopsAtOnce = true
     loop.stopListening()
     for client in allClients { client.close(with: .closedByAdministrator) }
     carryOutEffects()
   }
 
   /// Closes clients that have become idle. When the last one is gone, server connections are closed, and the loop ends
-  /// when their ends have been seen.
+  /// when their ends have been seen and clients have been sent all that is theirs.
   private func stopWhenEmpty() {
     if !waitsForClients {
       for client in allClients { closeIfIdle(client) }
@@ -663,7 +666,8 @@ final class Worker: EventLoopDelegate {
     for dial in dials.values { dial.ticket.cancel() }
     for pool in Array(poolByName.values) { retire(pool) }
     carryOutEffects()
-    if servers.all.isEmpty && dials.isEmpty { loop.stop() }
+    guard servers.all.isEmpty && dials.isEmpty else { return }
+    if stopsAtOnce || !loop.isClosingAfterOutput { loop.stop() }
   }
 
 }

@@ -162,6 +162,11 @@ import Glibc
     }
   }
 
+  /// Whether output of `closeAfterOutput` is still on its way. A turn follows when it has left.
+  public var isClosingAfterOutput: Bool {
+    slots.contains { if case .closing = $0.role { true } else { false } }
+  }
+
   /// Says to the peer that nothing more will come, after what is queued as far as the kernel takes it now. The owner goes
   /// on receiving, and hears of the peer's end.
   public func endOutput(_ connection: Connection) {
@@ -381,7 +386,11 @@ import Glibc
     if slot.isBroken { return slot.discardOutput(blocks) }
     if isEmpty {
       if slot.waitsForOutput { setInterest(slot, slot.interest & ~EPOLLOUT.rawValue) }
-      if case .closing = slot.role { return drop(slot) }
+      if case .closing = slot.role {
+        // Somebody may wait for it.
+        hasDrained = true
+        return drop(slot)
+      }
     } else {
       wantOutput(slot)
     }

@@ -52,6 +52,20 @@ import Testing
     #expect(!scanner.isInsideClientMessage)
   }
 
+  @Test(arguments: [
+    ("DEALLOCATE ALL", true), ("DISCARD ALL", true), ("DECLARE CURSOR", false), ("DISCARD TEMP", false),
+    ("DEALLOCATE", false), ("CREATE TABLE", false), ("DROP TABLE", false), ("DELETE 1234567", false),
+  ])
+  func onlyTheirOwnTagsSayThatStatementsAreGone(tag: String, areGone: Bool) {
+    var scanner = scanner((.query, .client))
+    let bytes = messages {
+      $0.message(BackendType.commandComplete) { $0.text(WireText(Array(tag.utf8))) }
+      $0.readyForQuery(.idle)
+    }
+    _ = steps(&scanner, bytes)
+    #expect(scanner.hasDeallocated == areGone)
+  }
+
   @Test func repliesToTheDaemonAreKeptFromTheClient() {
     var scanner = scanner((.query, .daemon), (.close, .daemon), (.bind, .client))
     let bytes = messages {

@@ -1,11 +1,12 @@
 #!/bin/bash
 # Installs what is missing from Debian's packages, and says what and why. Says nothing when all is there.
 #
-#   deploy/dev/deps.sh [build] [run] [test] [bench]
+#   deploy/dev/deps.sh [build] [run] [test] [go] [bench]
 #
 # build, run, test: by apt-get, as root or through sudo. No service is started by that: a PostgreSQL that comes new onto
 #   the machine gets no default cluster (postgresql-common reads createcluster.d; the file is there only meanwhile).
-# test: pgjdbc and Prometheus' promtool are only unpacked, below .run/deps.
+# test: of what is tested with, pgjdbc, promtool and the drivers of Perl, Node and ODBC are only unpacked, below .run/deps.
+# go: so are Go, lib/pq and pgx, 86 MB of packages, which `make test` does without.
 # bench: so is PgBouncer, with the libraries that the machine does not have.
 set -euo pipefail
 
@@ -106,7 +107,11 @@ for what; do
       command -v java >/dev/null || need default-jre-headless "runs pgjdbc, one of the clients"
       command -v systemd-analyze >/dev/null || need systemd "checks the units; it does not run here"
       command -v openssl >/dev/null || need openssl "makes the tests' certificates"
+      need php-cli "runs PHP's clients"
+      need php-pgsql "PHP's pgsql and PDO, clients to test with"
+      need ruby-pg "Ruby's pg, a client to test with"
       ;;
+    go) ;;
     bench)
       need python3 "runs the benchmark"
       ;;
@@ -124,6 +129,24 @@ case " $* " in
   *' test '*)
     unpack libpostgresql-jdbc-java "pgjdbc, a client to test with"
     unpack prometheus "promtool, which checks metrics and alert rules"
+    unpack libdbi-perl "Perl's DBI, a client to test with"
+    unpack libdbd-pg-perl "Perl's DBD::Pg, a client to test with"
+    unpack odbc-postgresql "psqlODBC, a client to test with"
+    for package in libodbc2 libodbcinst2 libltdl7; do unpack "$package" "psqlODBC needs it"; done
+    if command -v node >/dev/null; then
+      for package in node-pg node-split2 node-readable-stream; do unpack "$package" "Node's pg, a client to test with"; done
+    fi
+    ;;
+esac
+case " $* " in
+  *' go '*)
+    compiler=$(apt-cache depends golang-go | sed -n 's/.*Depends: \(golang-[0-9.]*\)-go$/\1/p' | head -1)
+    for package in "$compiler-go" "$compiler-src"; do unpack "$package" "compiles Go"; done
+    unpack golang-github-lib-pq-dev "Go's lib/pq, a client to test with"
+    for package in pgx-v4 pgconn pgtype pgio pgpassfile pgservicefile pgproto3-v2 chunkreader-v2 puddle; do
+      unpack "golang-github-jackc-$package-dev" "Go's pgx, a client to test with"
+    done
+    for package in crypto text; do unpack "golang-golang-x-$package-dev" "pgx needs it"; done
     ;;
 esac
 case " $* " in

@@ -29,11 +29,13 @@ class PostgreSQL:
     can reach. On the loopback address the other roles get in: `app` and `alice` without a password, `guarded` with the
     password `right one` (SCRAM). Databases: `app`, owned by `app`, and `other`.
 
-    With `certificate` it offers TLS. Lines in `hba` come before those of the loopback address.
+    With `certificate` it offers TLS. Lines in `hba` come before those of the loopback address. With `primary` it is a
+    standby of that server, by streaming replication.
     """
 
     def __init__(self, *, max_connections: int = 200, settings: dict[str, str] | None = None,
-                 certificate: Certificate | None = None, authority: Path | None = None, hba: str = "") -> None:
+                 certificate: Certificate | None = None, authority: Path | None = None, hba: str = "",
+                 primary: PostgreSQL | None = None) -> None:
         self.bin = server_binaries()
         self.folder = Path(tempfile.mkdtemp(prefix="lifeguard-pg-", dir="/tmp"))
         self.data = self.folder / "data"
@@ -49,6 +51,11 @@ class PostgreSQL:
             self._as_user |= {"user": "postgres", "group": "postgres", "extra_groups": []}
             shutil.chown(self.folder, "postgres", "postgres")
         self._process: subprocess.Popen | None = None
+        if primary:
+            run([self.bin / "pg_basebackup", "-D", self.data, "-d", primary.superuser("postgres"), "-c", "fast", "-R"],
+                **self._as_user)
+            self.start()
+            return
         run([self.bin / "initdb", "-D", self.data, "-A", "trust", "-U", "postgres", "-E", "UTF8",
              "--locale=C.UTF-8", "-N"], **self._as_user)
         if certificate:
@@ -58,6 +65,7 @@ class PostgreSQL:
                     ("ssl_ca_file", authority)] if path}
         (self.data / "pg_hba.conf").write_text(
             "local all all trust\n"
+            "local replication postgres trust\n"
             f"{hba}"
             "host all postgres 127.0.0.1/32 reject\n"
             "host all guarded 127.0.0.1/32 scram-sha-256\n"
@@ -122,6 +130,14 @@ class PostgreSQL:
             raise AssertionError(f"PostgreSQL ended:\n{self.log.read_text()[-2000:]}")
         command = [self.bin / "pg_isready", "-q", "-h", self.folder, "-p", str(self.port)]
         return run(command, check=False).returncode == 0
+
+    def wait_for_replay(self, standby: PostgreSQL) -> None:
+        """Waits until a standby shows all that has been committed here."""
+        # Commits are asynchronous here but for this one, which takes the earlier ones along.
+        self.psql("set synchronous_commit = on; select pg_logical_emit_message(true, '', '')", database="postgres")
+        position = self.psql("select pg_current_wal_flush_lsn()", database="postgres")
+        wait_until(lambda: standby.psql(f"select pg_last_wal_replay_lsn() >= '{position}'", database="postgres") == "t",
+                   "the standby has replayed all", deadline=30)
 
     # MARK: talking to it
 
