@@ -48,6 +48,8 @@ public struct ReplyScanner: Sendable {
   private var bodyIsForClient = false
   /// A DISCARD ALL or DEALLOCATE ALL of the client has been completed since this was last set to false.
   public var hasDeallocated = false
+  /// An ALTER of the client has been completed since this was last set to false: statements may have other rows.
+  public var hasAltered = false
 
   public init() {}
 
@@ -137,10 +139,13 @@ public struct ReplyScanner: Sendable {
     }
   }
 
-  /// Notes the tags `DISCARD ALL` and `DEALLOCATE ALL`; their lengths and first letters tell them from all others (such as
+  /// Notes the tags `ALTER …`, `DISCARD ALL` and `DEALLOCATE ALL`; their lengths and first letters tell them from all others (such as
   /// `DECLARE CURSOR`).
   private mutating func noteTag(_ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader) {
     let tag = cursor + MessageHeader.size
+    if bytes[tag] == UInt8(ascii: "A") && header.bodyLength > 6 && bytes[tag + 1] == UInt8(ascii: "L") {
+      hasAltered = true
+    }
     guard header.bodyLength == 12 || header.bodyLength == 15, bytes[tag] == UInt8(ascii: "D") else { return }
     switch (bytes[tag + 1], bytes[tag + 2]) {
     case (UInt8(ascii: "I"), UInt8(ascii: "S")), (UInt8(ascii: "E"), UInt8(ascii: "A")): hasDeallocated = true

@@ -313,6 +313,10 @@ final class Server: Connection {
       isDirty = false
       statements.settled()
     }
+    if replies.hasAltered && status == .idle {
+      replies.hasAltered = false
+      worker.statementTable.retireAll()
+    }
     if replies.hasDeallocated {
       replies.hasDeallocated = false
       statements.forgetAll(of: client?.statements)
