@@ -85,7 +85,7 @@ public enum ShowSubject: String, Sendable, CaseIterable {
   case clients, config, databases
   case dnsHosts = "dns_hosts"
   case dnsZones = "dns_zones"
-  case events, help, lists, mem
+  case events, health, help, lists, mem
   case peerPools = "peer_pools"
   case peers, pins, pools, servers, sockets, state, stats
   case statsAverages = "stats_averages"
@@ -102,6 +102,7 @@ public enum ShowSubject: String, Sendable, CaseIterable {
     case .dnsHosts: "nothing: libpq resolves names at each dial"
     case .dnsZones: "nothing: libpq resolves names at each dial"
     case .events: "the last events of pools and of the daemon, with their reasons"
+    case .health: "the hosts of the upstreams: state, role, lag, the last probes"
     case .help: "this list"
     case .lists: "how many there are of each thing"
     case .mem: "how many objects of each kind there are, and their size"
@@ -125,7 +126,8 @@ public enum ShowSubject: String, Sendable, CaseIterable {
   public var needsConnections: Bool {
     switch self {
     case .clients, .pins, .servers, .sockets, .activeSockets, .mem: true
-    case .config, .databases, .dnsHosts, .dnsZones, .events, .help, .lists, .peerPools, .peers, .pools, .state, .stats,
+    case .config, .databases, .dnsHosts, .dnsZones, .events, .health, .help, .lists, .peerPools, .peers, .pools, .state,
+      .stats,
       .statsAverages, .statsTotals, .totals, .users, .version:
       false
     }

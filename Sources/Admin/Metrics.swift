@@ -27,6 +27,7 @@ public enum Metrics {
   public static func render(_ daemon: DaemonSnapshot, process: ProcessStatistics = .read()) -> String {
     var writer = MetricsWriter()
     writeDaemon(daemon, to: &writer)
+    writeHosts(daemon.hosts, to: &writer)
     let pools = PoolLabels.bounded(daemon.pools, atMost: poolLimit).map {
       (pool: $0, labels: MetricsWriter.labels([("database", $0.database), ("user", $0.user)]))
     }
@@ -58,6 +59,43 @@ public enum Metrics {
     writer.single(
       "lifeguard_paused", .gauge, "Whether PAUSE is in force for all databases.", daemon.isPaused ? "1" : "0")
     writer.single("lifeguard_draining", .gauge, "Whether the daemon is stopping.", daemon.isDraining ? "1" : "0")
+  }
+
+  private static func writeHosts(_ hosts: [HostSnapshot], to writer: inout MetricsWriter) {
+    let hosts = hosts.map { (host: $0, labels: MetricsWriter.labels([("host", $0.host)])) }
+    func gauge(_ name: String, _ help: String, _ value: (HostSnapshot) -> String?) {
+      writer.family(
+        "lifeguard_host_\(name)", .gauge, help, hosts.compactMap { host, labels in value(host).map { (labels, $0) } })
+    }
+    func choice(_ name: String, _ help: String, _ values: [String], _ value: (HostSnapshot) -> String?) {
+      writer.family(
+        "lifeguard_host_\(name)", .gauge, help,
+        hosts.flatMap { host, labels in
+          values.map { ("\(labels),\(name)=\"\($0)\"", value(host) == $0 ? "1" : "0") }
+        })
+    }
+    choice("state", "1 for what the probes say of the host: unknown, up, down.", HostSnapshot.states, \.state)
+    choice(
+      "breaker", "1 for the state of the host's circuit breaker: closed (dials go through), open, half_open.",
+      HostSnapshot.breakerStates, \.breaker)
+    choice("role", "1 for the host's role, where it is known: primary, standby.", ["primary", "standby"], \.role)
+    gauge("round_trip_seconds", "The last answer to a probe.") {
+      $0.latencyMicroseconds.map { MetricsWriter.seconds(microseconds: UInt64($0)) }
+    }
+    gauge("lag_bytes", "WAL that a standby has not replayed.") { $0.lagBytes.map { String($0) } }
+    gauge("lag_seconds", "How old a standby's data are.") {
+      $0.lagMicroseconds.map { MetricsWriter.seconds(microseconds: UInt64($0)) }
+    }
+    writer.family(
+      "lifeguard_host_probes_total", .counter,
+      "Probes by outcome: answered, refused (the login is refused, but somebody is there), failed.",
+      hosts.flatMap { host, labels in
+        [
+          ("\(labels),outcome=\"answered\"", String(host.answeredCount)),
+          ("\(labels),outcome=\"refused\"", String(host.refusedCount)),
+          ("\(labels),outcome=\"failed\"", String(host.failedCount)),
+        ]
+      })
   }
 
   private static func writeGauges(_ pools: [LabelledPool], to writer: inout MetricsWriter) {
@@ -147,6 +185,16 @@ public enum Metrics {
       pools.flatMap { pool, labels in
         outcomes.map { outcome, value in ("\(labels),outcome=\"\(outcome)\"", String(value(pool.counters))) }
       })
+    let proofs: [(String, (PoolCounters) -> UInt64)] = [
+      ("recent", \.checkoutsProven), ("ping", \.checkoutsPinged), ("dial", \.checkoutsDialed),
+    ]
+    writer.family(
+      "lifeguard_pool_checkout_proofs_total", .counter,
+      "Checkouts by what it took to know that the connection is alive: nothing (recent), a ping, a dial.",
+      pools.flatMap { pool, labels in
+        proofs.map { proof, value in ("\(labels),proof=\"\(proof)\"", String(value(pool.counters))) }
+      })
+    counter("idle_losses", "Idle server connections whose end was noticed at once.", \.idleLosses)
     counter("cancels", "Cancel requests sent to the server.", \.cancels)
     counter(
       "settings_applied", "Times that a client's settings were written ahead of its first bytes.", \.settingsApplied)

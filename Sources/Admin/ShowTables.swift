@@ -18,6 +18,7 @@ extension AdminTable {
     case .dnsHosts: nothing([.text("hostname") { _ in nil }, .int8("ttl") { _ in 0 }, .text("addrs") { _ in nil }])
     case .dnsZones: nothing([.text("zonename") { _ in nil }, .int8("serial") { _ in 0 }, .int4("count") { _ in 0 }])
     case .events: events(daemon)
+    case .health: health(daemon)
     case .help: help()
     case .lists: lists(daemon)
     case .mem: memory(daemon)
@@ -143,6 +144,30 @@ extension AdminTable {
         .int4("count") { $0.count },
       ])
   }
+
+  /// SHOW HEALTH. `history` is a character for each of the last probes, oldest first: `+` answered, `!` the login was
+  /// refused, `-` failed.
+  private static func health(_ daemon: DaemonSnapshot) -> AdminTable {
+    AdminTable(
+      daemon.hosts,
+      [
+        .text("host") { $0.host },
+        .text("state") { $0.state },
+        .text("breaker") { $0.breaker },
+        .text("role") { $0.role },
+        .bool("read_only") { $0.isReadOnly },
+        .text("latency_ms") { $0.latencyMicroseconds.map { decimal(Int64($0), 1000) } },
+        .text("lag_bytes") { $0.lagBytes.map { String($0) } },
+        .text("lag_seconds") { $0.lagMicroseconds.map { decimal($0, 1_000_000) } },
+        .text("since") { $0.since?.description },
+        .text("last_check") { $0.history.last?.time.description },
+        .text("history") { String($0.history.map(\.outcome)) },
+        .text("last_error") { $0.lastError },
+        .bool("probed") { $0.isProbed },
+      ])
+  }
+
+  private static func decimal(_ value: Int64, _ divisor: Int64) -> String { String(Double(value) / Double(divisor)) }
 
   private static func lists(_ daemon: DaemonSnapshot) -> AdminTable {
     let servers = daemon.pools.reduce(into: PoolGauges()) { $0 += $1.gauges }

@@ -10,7 +10,8 @@ public enum PoolStanding: Equatable, Sendable {
   case exhausted
 }
 
-/// When a pool may dial: the circuit breaker.
+/// When a pool may dial, by what its own dials have met. Whether its hosts may be dialed at all is for their circuit
+/// breakers to say (`HostBreaker`), which all pools share; here a pool learns that they may not (`dialDeferred`).
 ///
 /// It stops dials, never the use of connections that answer. While the standing is not `open`, one dial at a time may
 /// try, and not before a moment that depends on the failure. The first success opens the gate again, at a limited pace:
@@ -25,7 +26,7 @@ struct PoolDialGate {
   private var backoffNanoseconds: Int64 = 0
 
   /// An outage is tried again after 100 to 200 ms.
-  static let outageRetryNanoseconds: Int64 = 100_000_000
+  static let outageRetryNanoseconds = HostBreaker.retryNanoseconds
   /// A rejection is believed for so long, so that a storm of clients is no storm of logins.
   static let rejectionNanoseconds: Int64 = 1_000_000_000
   /// 53300 backs off from the first of these to the second, doubling.
@@ -57,6 +58,18 @@ struct PoolDialGate {
       standing = .exhausted
     }
   }
+
+  /// No host may be dialed before that moment.
+  mutating func dialDeferred(until: MonotonicTime, wasTrial: Bool, _ now: MonotonicTime) {
+    guard standing == .open || wasTrial else { return }
+    window = 1
+    // Whom nobody waits for is put off longer than a client that comes meanwhile should be.
+    notBefore = min(until, now + 2 * Self.outageRetryNanoseconds)
+    standing = .outage
+  }
+
+  /// A host can be reached again: the outage may be over.
+  mutating func hostReached() { notBefore = .distantPast }
 
   mutating func dialSucceeded(bound: Int) {
     standing = .open

@@ -3,7 +3,7 @@
 /// An effect may name a server connection that was reported `lost`, or a client that is gone, after the effect was
 /// made and before it is carried out; see `PoolSet` for what to do then.
 public enum PoolEffect: Equatable, Sendable {
-  /// Open a connection of this pool. Its permit is taken. Answer with `dialed` or `dialFailed`, always and once.
+  /// Open a connection of this pool. Its permit is taken. Answer with `dialed`, `dialFailed` or `dialDeferred`, always and once.
   case dial(ServerToken, PoolID)
   /// The connection is this client's until `checkin`, `settle`, `discard` or `lost`.
   case assign(ClientToken, ServerToken)
@@ -19,7 +19,8 @@ public enum PoolEffect: Equatable, Sendable {
 public enum CloseReason: Equatable, Sendable {
   /// It reached the age of `pool_recycle`.
   case recycled
-  /// It is of an older generation: one like it was found dead, or a reconnect was ordered.
+  /// It is of an older generation: one like it was found dead, a reconnect was ordered, or its host is not the right one
+  /// any more.
   case generation
   /// It came back while `pool_size` connections were idle.
   case overflow

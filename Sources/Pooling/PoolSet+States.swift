@@ -102,8 +102,10 @@ extension PoolSet {
       let server = Int(place)
       precondition(servers[server].state == state && Int(servers[server].pool) == pool)
       precondition(servers[server].newer == newer)
-      precondition(newer == ServerTable.none || servers[server].provenAt <= servers[Int(newer)].provenAt)
-      if state == .idle { precondition(servers[server].poolGeneration == pools[pool].generation) }
+      if state == .idle {
+        precondition(newer == ServerTable.none || servers[server].provenAt <= servers[Int(newer)].provenAt)
+        precondition(servers[server].poolGeneration == pools[pool].generation)
+      }
       newer = place
       place = servers[server].older
       length += 1

@@ -184,7 +184,7 @@ extension PoolSet {
   }
 
   /// Closes one connection of an older generation, if it is time.
-  private mutating func replaceStale(_ pool: Int, _ now: MonotonicTime) {
+  mutating func replaceStale(_ pool: Int, _ now: MonotonicTime) {
     if pools[pool].stale.oldest != ServerTable.none, now >= pools[pool].nextReplacementAt {
       close(Int(pools[pool].stale.oldest), .generation)
       pools[pool].nextReplacementAt = now + Self.replacementPaceNanoseconds

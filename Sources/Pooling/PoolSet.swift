@@ -25,8 +25,9 @@
 ///   mistake of the caller, and traps.
 /// - Methods that take `now` want the same clock, never going back.
 ///
-/// The rules are in four files: the events here, lending and dialing in `PoolSet+Supply`, time and reloads in
-/// `PoolSet+Upkeep`, and the funnel of state changes with its invariants in `PoolSet+States`.
+/// The rules are in five files: the events here, lending and dialing in `PoolSet+Supply`, news of hosts in
+/// `PoolSet+Hosts`, time and reloads in `PoolSet+Upkeep`, and the funnel of state changes with its invariants in
+/// `PoolSet+States`.
 public struct PoolSet: ~Copyable {
   var pools: ContiguousArray<Pool> = []
   var servers = ServerTable()
@@ -142,14 +143,16 @@ public struct PoolSet: ~Copyable {
   /// The dial succeeded: the connection is handed over and has answered a Sync.
   ///
   /// - Parameters:
+  ///   - host: tells apart the hosts of the pool; connections to one of them die together.
   ///   - settings: identifies the session settings that are in force on it.
   ///   - recycleJitterPermille: 0 to 1,000: how much of a tenth of `pool_recycle` is taken off its age.
   public mutating func dialed(
-    _ token: ServerToken, settings: UInt32, recycleJitterPermille: UInt32, now: MonotonicTime
+    _ token: ServerToken, host: UInt32 = 0, settings: UInt32, recycleJitterPermille: UInt32, now: MonotonicTime
   ) {
     precondition(recycleJitterPermille <= 1000)
     let server = slot(token, in: .dialing)
     let pool = Int(servers[server].pool)
+    servers[server].host = host
     servers[server].settings = settings
     servers[server].recycleJitterPermille = UInt16(recycleJitterPermille)
     servers[server].provenAt = now
@@ -175,6 +178,12 @@ public struct PoolSet: ~Copyable {
     pools[pool].gate.dialFailed(
       verdict, wasTrial: servers[server].isTrial, jitterPermille: retryJitterPermille, now)
     pools[pool].refillAt = now + Self.refillRetryNanoseconds
+    dialEnded(server, now)
+  }
+
+  /// Nothing came of a dial.
+  mutating func dialEnded(_ server: Int, _ now: MonotonicTime) {
+    let pool = Int(servers[server].pool)
     let beneficiary = release(server)
     // Before a further dial is made for those who want the error at once.
     failHopeless(pool, now)
@@ -183,7 +192,7 @@ public struct PoolSet: ~Copyable {
 
   /// The answer to a ping. Ignored when the connection is closing or gone.
   ///
-  /// A failed ping starts a new generation: what was opened before is replaced.
+  /// A failed ping starts a new generation: what was opened before to the same host is replaced.
   public mutating func pinged(_ token: ServerToken, ok: Bool, now: MonotonicTime) {
     guard let server = servers.find(token), servers[server].state == .testing else { return }
     if ok {
@@ -195,7 +204,7 @@ public struct PoolSet: ~Copyable {
     let pool = Int(servers[server].pool)
     let isCurrent = servers[server].poolGeneration == pools[pool].generation
     close(server, .pingFailed)
-    if isCurrent { startGeneration(pool, now) }
+    if isCurrent { startGeneration(pool, ofHost: servers[server].host, now) }
     pump(pool, now)
     refill(pool, now)
   }
@@ -212,18 +221,19 @@ public struct PoolSet: ~Copyable {
 
   /// The connection died by itself, and its EOF has been seen. It may be closing already.
   ///
-  /// Where the kind says that the whole server is affected, a new generation starts; otherwise the other connections
-  /// are only pinged before they are lent again.
+  /// Where the kind says that the whole server is affected, a new generation starts of connections to that host; otherwise
+  /// the pool's other connections are only pinged before they are lent again.
   public mutating func lost(_ token: ServerToken, _ kind: LossKind, now: MonotonicTime) {
     let server = slot(token)
     precondition(servers[server].state != .dialing, "a dial ends with its own result")
     let pool = Int(servers[server].pool)
     let wasClosing = servers[server].state == .closing
     let isCurrent = servers[server].poolGeneration == pools[pool].generation
+    let host = servers[server].host
     let beneficiary = release(server)
     if !wasClosing {
       pools[pool].suspectAt = now
-      if kind.isServerWide, isCurrent { startGeneration(pool, now) }
+      if kind.isServerWide, isCurrent { startGeneration(pool, ofHost: host, now) }
     }
     permitReturned(of: pool, beneficiary: beneficiary, now)
   }

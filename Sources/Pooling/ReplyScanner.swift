@@ -142,13 +142,12 @@ public struct ReplyScanner: Sendable {
   /// Notes the tags `ALTER …`, `DISCARD ALL` and `DEALLOCATE ALL`; their lengths and first letters tell them from all others (such as
   /// `DECLARE CURSOR`).
   private mutating func noteTag(_ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader) {
+    guard header.bodyLength > 6 else { return }
     let tag = cursor + MessageHeader.size
-    if bytes[tag] == UInt8(ascii: "A") && header.bodyLength > 6 && bytes[tag + 1] == UInt8(ascii: "L") {
-      hasAltered = true
-    }
-    guard header.bodyLength == 12 || header.bodyLength == 15, bytes[tag] == UInt8(ascii: "D") else { return }
-    switch (bytes[tag + 1], bytes[tag + 2]) {
-    case (UInt8(ascii: "I"), UInt8(ascii: "S")), (UInt8(ascii: "E"), UInt8(ascii: "A")): hasDeallocated = true
+    switch (bytes[tag], bytes[tag + 1], bytes[tag + 2], header.bodyLength) {
+    case (UInt8(ascii: "A"), UInt8(ascii: "L"), _, _): hasAltered = true
+    case (UInt8(ascii: "D"), UInt8(ascii: "I"), UInt8(ascii: "S"), 12): hasDeallocated = true
+    case (UInt8(ascii: "D"), UInt8(ascii: "E"), UInt8(ascii: "A"), 15): hasDeallocated = true
     default: break
     }
   }

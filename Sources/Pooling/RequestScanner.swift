@@ -136,7 +136,7 @@ public struct RequestScanner {
   /// Which of the connection's Parse messages that was (`Ledger.parsesSent`).
   private var unnamedParse: UInt64 = 0
   /// The statement that it has become on other connections.
-  private var unnamedShared: SharedStatement?
+  public private(set) var unnamedShared: SharedStatement?
   /// Bytes of an unnamed statement that are kept, at most.
   private static let unnamedLimit = 4096
   /// The statement of the Bind before the message at the cursor, where nothing is known of its rows.

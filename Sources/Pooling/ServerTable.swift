@@ -49,12 +49,14 @@ struct ServerTable {
     var holds: UInt16 = 0
     var recycleJitterPermille: UInt16 = 0
     var pool: UInt32 = 0
+    /// Which of the pool's hosts it is on.
+    var host: UInt32 = 0
     /// Neighbours in the list that the state says: of idle or stale connections, or of free slots (`next` only).
     var newer = ServerTable.none
     var older = ServerTable.none
     /// The session settings that are in force on it.
     var settings: UInt32 = 0
-    /// The pool generation that it belongs to.
+    /// The pool generation that it belongs to; the one before that of the pool where only its host has a new one.
     var poolGeneration: UInt32 = 0
     /// The pool for which it is being closed; `none` when its permit is for anybody.
     var beneficiary = ServerTable.none

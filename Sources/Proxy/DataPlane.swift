@@ -27,6 +27,8 @@ enum WorkerMessage: Sendable {
   /// The answer to a client's command with this number.
   case consoleReply(ClientToken, Int, ConsoleReply)
   case connections(@Sendable (ConnectionsSnapshot) -> Void)
+  /// More, or something else, is known of hosts.
+  case hostsChanged
   /// To be answered by the event loop's next turn.
   case heartbeat(@Sendable () -> Void)
   /// What has been ordered until now, as a whole.
@@ -87,6 +89,7 @@ struct DataPlaneEnvironment: Sendable {
   let derivations = DispatchQueue(label: "lifeguard.derivations")
   let provenPasswords = ProvenPasswords()
   let homes: PoolHomes
+  let hosts: HostBoard
   let directory = PoolDirectory()
   let workerTelemetry: [WorkerTelemetry]
   let quota = ClientQuota()
@@ -165,6 +168,7 @@ public final class DataPlane: Sendable {
     let environment = DataPlaneEnvironment(
       node: 0, dialers: dialers, cancellers: cancellers, verifiers: verifiers,
       homes: PoolHomes(settings, workers: workerCount),
+      hosts: HostBoard(changed: { for mailbox in mailboxes { mailbox.post(.hostsChanged) } }, log: log),
       workerTelemetry: mailboxes.map { _ in WorkerTelemetry() }, consoleVersion: version, log: log,
       runConsole: console, mailboxes: mailboxes)
     self.environment = environment
@@ -186,6 +190,7 @@ public final class DataPlane: Sendable {
         workerFinished()
       }
     }
+    environment.hosts.start(configuration)
   }
 
   /// Gives all workers new settings, which have been validated as a whole.
@@ -193,6 +198,7 @@ public final class DataPlane: Sendable {
   /// - Returns: the limits that take effect only at the next start: with several workers, those that are new.
   @discardableResult
   public func apply(_ configuration: ServingConfiguration) -> [String] {
+    environment.hosts.apply(configuration)
     for worker in workers { worker.post(.apply(configuration)) }
     return environment.homes.unkept(in: configuration.settings)
   }
@@ -234,6 +240,7 @@ public final class DataPlane: Sendable {
       }
       if isOver { continuation.resume() }
     }
+    environment.hosts.stop()
     dialers.stop()
     cancellers.stop()
     verifiers.stop()
@@ -247,6 +254,11 @@ public final class DataPlane: Sendable {
   /// The pools now. No worker is asked.
   public func pools() -> [PoolSnapshot] {
     environment.directory.snapshots(atNanoseconds: EventLoop.monotonicNanoseconds())
+  }
+
+  /// The hosts of all upstreams now, by name. No worker is asked.
+  public func hosts() -> [HostSnapshot] {
+    environment.hosts.snapshots(SnapshotClock(now: EventLoop.monotonicNanoseconds()))
   }
 
   /// Connected clients, and those of them that are logging in. No worker is asked.
@@ -273,6 +285,7 @@ public final class DataPlane: Sendable {
   public func order(_ change: (inout Orders) -> Void) {
     standing.withLock { orders in
       change(&orders)
+      environment.hosts.follow(orders)
       for worker in workers { worker.post(.orders(orders)) }
     }
   }

@@ -11,7 +11,9 @@ final class Pool {
   let database: String
   let user: String
   /// What libpq connects to.
-  var target: ConnectionTarget
+  private(set) var target: ConnectionTarget
+  /// Where that is, and which of it is of use.
+  var hosts: PoolHosts
   var settings: PoolSettings
   /// The password that its last client has proven, under `method = "upstream"`.
   var knownPassword: Password?
@@ -36,14 +38,23 @@ final class Pool {
   /// Clients logged in.
   var clients = 0 { didSet { telemetry.clients.set(clients) } }
 
-  init(id: PoolID, database: String, user: String, target: ConnectionTarget, settings: PoolSettings) {
+  init(
+    id: PoolID, database: String, user: String, target: ConnectionTarget, settings: PoolSettings, board: HostBoard
+  ) {
     self.id = id
     self.database = database
     self.user = user
     self.target = target
     self.settings = settings
+    hosts = PoolHosts(board.records(of: target), HostWish(target, maxLag: settings.maxLag))
     published = PublishedPool(PoolName(database: database, user: user), settings: settings)
     telemetry = published.telemetry
+  }
+
+  /// Connects to another target, or with another wish, from now on.
+  func connect(to target: ConnectionTarget, _ board: HostBoard) {
+    self.target = target
+    hosts = PoolHosts(board.records(of: target), HostWish(target, maxLag: settings.maxLag))
   }
 
   var name: PoolName { PoolName(database: database, user: user) }

@@ -15,6 +15,10 @@ public enum PoolEvent: Sendable {
   case acceptFailed(listener: String, error: String)
   /// A listener that the service manager has opened is served; it is the one of a setting, or there is none for it.
   case listenerPassed(listener: String, isInSettings: Bool)
+  /// Probes have found a host up, or down, in its own words; or a host has another role than before.
+  case hostUp(host: String)
+  case hostDown(host: String, reason: String)
+  case hostRole(host: String, role: String)
   case connectFailed(pool: String, text: String)
   case serverOpened(pool: String, server: Int64, host: String, processID: Int32)
   case serverClosed(pool: String, server: Int64, processID: Int32, reason: String)

@@ -40,6 +40,12 @@ final class Server: Connection {
   let token: ServerToken
   let pool: Pool
   let link: ServerLink
+  /// The host that it is on; nil where its pool's upstream has changed meanwhile.
+  let host: HostRecord?
+  /// Where its dial went.
+  let admission: PoolHosts.Admission
+  /// How it is known to be alive when it is lent next.
+  var proof = ConnectionProof.dial
   /// When its dial began.
   let dialedAt: Int64
   let connectedAt: Int64
@@ -108,6 +114,8 @@ final class Server: Connection {
     self.token = token
     pool = dial.pool
     self.link = link
+    host = pool.hosts.record(of: link.host)
+    admission = dial.admission
     dialedAt = dial.since
     self.settings = settings
     connectedAt = worker.loop.now
@@ -340,6 +348,7 @@ final class Server: Connection {
       fatal = try? ErrorFields(body: body)
       return
     }
+    worker.hostRefused(self, body)
     if statements.count > 0 { noteStalePlan(body) }
     if cycle.statement != nil && heals(body) { return }
     if let note = failedRefusal, let fields = try? ErrorFields(body: body),
@@ -359,6 +368,7 @@ final class Server: Connection {
     guard let parameter = try? Backend.ParameterStatus(body: body) else { return }
     settings = worker.settingsTable.settings(
       settings, reporting: WireText(body, parameter.name).text, value: WireText(body, parameter.value))
+    worker.hostReported(self, WireText(body, parameter.name).text)
   }
 }
 

@@ -82,6 +82,21 @@ public final class ServingConfiguration: Sendable {
   /// The users of `[auth] file`.
   public var users: [String] { userlist.users }
 
+  /// The hosts of a database's upstream, as `host:port`, and whether its sessions have to be on a primary; nil where that
+  /// does not matter.
+  public func upstream(of database: String) -> (hosts: [String], wantsPrimary: Bool?) {
+    guard let section = settings.database(named: database),
+      let target = try? target(section, database: database, user: section.upstream["user"] ?? "any")
+    else { return ([], nil) }
+    let wantsPrimary: Bool? =
+      switch target.sessionAttributes {
+      case .any, .preferStandby: nil
+      case .readWrite, .primary: true
+      case .readOnly, .standby: false
+      }
+    return (target.hosts.map(\.label), wantsPrimary)
+  }
+
   /// What libpq connects to for a pool.
   ///
   /// The password is, in this order: where the upstream names its user, the one in the upstream; the user's own

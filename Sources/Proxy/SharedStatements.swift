@@ -383,7 +383,11 @@ extension Server {
     var parts = fields.message.bytes.split(separator: quote, omittingEmptySubsequences: false).map { Array($0) }
     var isRenamed = false
     for index in parts.indices where parts[index].starts(with: SharedStatement.namePrefix.utf8) {
-      guard let name = statements.name(of: WireText(parts[index]), in: client.statements) else { continue }
+      let serverName = WireText(parts[index])
+      let isUnnamed = client.requests.unnamedShared?.serverName == serverName
+      guard let name = statements.name(of: serverName, in: client.statements) ?? (isUnnamed ? "" : nil) else {
+        continue
+      }
       parts[index] = name.bytes
       isRenamed = true
     }

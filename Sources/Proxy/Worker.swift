@@ -79,6 +79,8 @@ final class Worker: EventLoopDelegate {
     /// Its number in SHOW SERVERS, and that of the connection.
     var id: Int64
     var pool: Pool
+    /// Where it goes.
+    var admission: PoolHosts.Admission
     var ticket: DialTicket
     var since: Int64
   }
@@ -130,7 +132,8 @@ final class Worker: EventLoopDelegate {
     let poolSettings = settings.pool(database: database, user: serverUser)
     let id = pools.addPool(
       PoolConfiguration(poolSettings), limits: limits(database: database, user: serverUser), now: time)
-    let pool = Pool(id: id, database: database, user: serverUser, target: target, settings: poolSettings)
+    let pool = Pool(
+      id: id, database: database, user: serverUser, target: target, settings: poolSettings, board: environment.hosts)
     pool.knownPassword = known
     poolByName[name] = pool
     poolByID[id] = pool
@@ -150,7 +153,7 @@ final class Worker: EventLoopDelegate {
     if let old = pool.knownPassword, old.isSame(as: known) { return }
     pool.knownPassword = known
     if let target = try? configuration.target(section, database: pool.database, user: pool.user, known: known) {
-      pool.target = target
+      pool.connect(to: target, environment.hosts)
     }
   }
 
@@ -213,10 +216,9 @@ final class Worker: EventLoopDelegate {
       pool.settings = new.pool(database: pool.database, user: pool.user)
       pool.published.update { $0.settings = pool.settings }
       pools.configure(pool.id, PoolConfiguration(pool.settings), now: time)
-      if pool.target != target {
-        pool.target = target
-        pools.reconnect(pool.id, now: time)
-      }
+      let isElsewhere = pool.target != target
+      pool.connect(to: target, environment.hosts)
+      if isElsewhere { pools.reconnect(pool.id, now: time) }
     }
     for name in new.databases.keys where name != "*" { openPoolsAhead(database: name) }
     carryOutEffects()
@@ -357,6 +359,7 @@ final class Worker: EventLoopDelegate {
     server.replies.attached()
     let telemetry = server.pool.telemetry
     telemetry.checkouts.add()
+    countProof(of: server)
     if client.phase != .login { telemetry.serverAssignmentCount.add() }
     client.requestSince = loop.now
     client.transactionSince = loop.now
@@ -405,6 +408,7 @@ final class Worker: EventLoopDelegate {
     telemetry.queryCount.add()
     telemetry.query.record(microseconds: UInt64(max(0, now - client.requestSince) / 1000))
     client.requestSince = now
+    server.host?.replied(at: now)
     if server.status == .idle {
       telemetry.xactCount.add()
       telemetry.transaction.record(microseconds: UInt64(max(0, now - client.transactionSince) / 1000))
@@ -610,6 +614,7 @@ final class Worker: EventLoopDelegate {
       case .consoleReply(let token, let number, let reply): client(token)?.consoleReplied(reply, to: number)
       case .connections(let reply): reply(connections())
       case .heartbeat(let answer): answer()
+      case .hostsChanged: hostsChanged()
       case .orders(let orders): take(orders)
       case .operation(let operation): carryOut(operation)
       case .wait(let wait): waits.append(wait)

@@ -10,13 +10,15 @@ import Upstream
 extension Worker {
   // MARK: Opening
 
-  /// Has libpq open a connection on a dialer thread.
+  /// Has libpq open a connection on a dialer thread, where any of the pool's hosts may be dialed.
   func dial(_ token: ServerToken, _ pool: Pool) {
+    guard let admission = admit(token, pool) else { return }
     let ticket = environment.dialers.dial(
-      pool.target, deadline: loop.now + pool.settings.connectTimeout.nanoseconds
+      pool.target.trying(admission.hosts), deadline: loop.now + pool.settings.connectTimeout.nanoseconds
     ) { [mailbox] outcome in mailbox.post(.dialed(token, outcome)) }
     if pools.isOverflow(token) { pool.telemetry.overflowDials.add() }
-    dials[token] = Dial(id: environment.serverNumbers.next(), pool: pool, ticket: ticket, since: loop.now)
+    dials[token] = Dial(
+      id: environment.serverNumbers.next(), pool: pool, admission: admission, ticket: ticket, since: loop.now)
   }
 
   func dialed(_ token: ServerToken, _ outcome: Result<ServerLink, DialFailure>) {
@@ -34,6 +36,7 @@ extension Worker {
       server.sendSync(for: .handOver)
       setDeadline(server, pool.settings.connectTimeout)
     case .failure(let failure):
+      hostsDialed(pool, dial.admission, reached: nil, failure.attempts)
       dialFailed(
         token, pool,
         ConnectFailure(
@@ -41,6 +44,14 @@ extension Worker {
           text: failure.text))
     }
     carryOutEffects()
+  }
+
+  /// libpq has opened the connection, but it was of no use.
+  private func handOverFailed(_ server: Server, _ text: String) {
+    let attempt = DialAttempt(
+      host: server.link.host, address: server.link.address, kind: .unreachable, sqlState: nil, text: text)
+    hostsDialed(server.pool, server.admission, reached: nil, server.link.failedAttempts + [attempt])
+    dialFailed(server.token, server.pool, ConnectFailure(verdict: .unreachable, text: text))
   }
 
   private func dialFailed(_ token: ServerToken, _ pool: Pool, _ failure: ConnectFailure) {
@@ -59,10 +70,13 @@ extension Worker {
     recordLatency(server)
     pool.lastFailure = nil
     pool.opened(with: server.settings)
+    hostOpened(server)
     environment.log(
       .serverOpened(
         pool: pool.label, server: server.id, host: server.link.host.label, processID: server.link.processID))
-    pools.dialed(server.token, settings: server.settings.identity, recycleJitterPermille: randomPermille(), now: time)
+    pools.dialed(
+      server.token, host: pool.hosts.number(of: server.link.host), settings: server.settings.identity,
+      recycleJitterPermille: randomPermille(), now: time)
   }
 
   // MARK: The daemon's own requests
@@ -80,6 +94,7 @@ extension Worker {
     let microseconds = max(0, loop.now - server.requestSince) / 1000
     // 0 stands for none yet.
     server.pool.telemetry.latencyMicroseconds.set(max(1, Int(microseconds)))
+    server.host?.replied(at: loop.now)
     return UInt64(microseconds)
   }
 
@@ -97,6 +112,7 @@ extension Worker {
       server.deadline = .max
       server.pool.telemetry.ping.record(microseconds: recordLatency(server))
       server.pool.telemetry.pingsOK.add()
+      server.proof = .ping
       pools.pinged(server.token, ok: true, now: time)
     case .settings(let wanted): settingsApplied(wanted, server, error)
     case .inspection(let inspection): inspected(inspection, server, error)
@@ -273,9 +289,7 @@ extension Worker {
     if case .ping = server.work, reason != .killed { server.pool.telemetry.pingsFailed.add() }
     if case .handOver = server.work {
       dropServer(server)
-      dialFailed(
-        server.token, server.pool,
-        ConnectFailure(verdict: .unreachable, text: "the server did not answer as PostgreSQL does after the login"))
+      handOverFailed(server, "the server did not answer as PostgreSQL does after the login")
       carryOutEffects()
       return
     }
@@ -327,12 +341,12 @@ extension Worker {
       pools.closed(server.token, now: time)
     case .handOver:
       dropServer(server)
-      dialFailed(
-        server.token, pool, ConnectFailure(verdict: .unreachable, text: "the server closed the connection: \(detail)"))
+      handOverFailed(server, "the server closed the connection: \(detail)")
     case .none, .ping, .settings, .inspection, .fence, .blockRollback, .cancelBeforeCleanup, .cleanup, .reset:
       environment.log(
         .serverLost(pool: pool.label, server: server.id, processID: server.link.processID, reason: detail))
       if case .ping = server.work { pool.telemetry.pingsFailed.add() }
+      if case .none = server.work, server.client == nil { pool.telemetry.idleLosses.add() }
       pool.telemetry.invalidations.add()
       takeFromClient(server, detail: detail)
       dropServer(server)

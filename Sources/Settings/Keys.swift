@@ -188,6 +188,15 @@ enum Keys {
 
   static let http: [Key<HTTPSettings>] = [Key("listen", \.listen, ValueFormat<ListenAddress>.address.or("off"))]
 
+  static let health: [Key<HealthSettings>] = [
+    Key("interval", \.interval, .timeOrOff(example: "2s", zero: "a host would be probed without a pause")),
+    Key(
+      "timeout", \.timeout,
+      .time(example: "1s", zero: "no probe could succeed", off: "a host that hangs would never be down")),
+    Key("rise", \.rise, .integer(1...1000, example: 2, floor: "a host comes back for an answer")),
+    Key("fall", \.fall, .integer(1...1000, example: 3, floor: "a host is down for a failure")),
+  ]
+
   static let log: [Key<LogSettings>] = [
     Key("level", \.level, .choice),
     Key("format", \.format, .choice),
@@ -198,8 +207,8 @@ enum Keys {
   static let names: [(section: String, keys: [String])] = [
     ("server", server.map(\.name)), ("pool", pool.map(\.name)), ("databases.NAME", database.map(\.name)),
     ("users.NAME", user.map(\.name)), ("auth", auth.map(\.name)), ("admin", admin.map(\.name)),
-    ("http", http.map(\.name)), ("log", log.map(\.name)),
+    ("http", http.map(\.name)), ("health", health.map(\.name)), ("log", log.map(\.name)),
   ]
 
-  static let sections = ["server", "pool", "databases", "users", "auth", "admin", "http", "log"]
+  static let sections = ["server", "pool", "databases", "users", "auth", "admin", "http", "health", "log"]
 }

@@ -83,7 +83,7 @@ public struct PoolSettings: Sendable, Equatable {
   public var maxPreparedStatements = 200
   /// Workers that share the pool.
   public var poolWorkers = 1
-  /// How far a replica may be behind before it is left out.
+  /// How far a standby may be behind before it is left out, as long as another host serves.
   public var maxLag: Duration?
   /// The longest time for one statement.
   public var queryTimeout: Duration?

@@ -151,6 +151,21 @@ public struct HTTPSettings: Sendable, Equatable {
   public init() {}
 }
 
+/// `[health]`: how hosts are probed.
+public struct HealthSettings: Sendable, Equatable {
+  /// From one probe of a host to the next; nil for "off".
+  public var interval: Duration? = .seconds(2)
+  /// The longest time for one probe.
+  public var timeout: Duration = .seconds(1)
+  /// Probes in a row that have to succeed until a host that is down is up.
+  public var rise = 2
+  /// Probes in a row that have to fail until a host is down.
+  public var fall = 3
+
+  /// The defaults.
+  public init() {}
+}
+
 /// `[log]`.
 public struct LogSettings: Sendable, Equatable {
   /// The least important messages that are written.

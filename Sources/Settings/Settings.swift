@@ -16,6 +16,8 @@ public struct Settings: Sendable, Equatable {
   public internal(set) var admin = AdminSettings()
   /// `[http]`.
   public internal(set) var http = HTTPSettings()
+  /// `[health]`.
+  public internal(set) var health = HealthSettings()
   /// `[log]`.
   public internal(set) var log = LogSettings()
   /// What is legal but probably not meant.
@@ -80,7 +82,7 @@ public struct Settings: Sendable, Equatable {
   /// Equal when every key is; where keys stand in the file and what was warned about does not count.
   public static func == (a: Settings, b: Settings) -> Bool {
     a.server == b.server && a.pool == b.pool && a.databases == b.databases && a.users == b.users && a.auth == b.auth
-      && a.admin == b.admin && a.http == b.http && a.log == b.log
+      && a.admin == b.admin && a.http == b.http && a.health == b.health && a.log == b.log
   }
 
   private struct Unreadable: Error {

@@ -78,6 +78,7 @@ struct SettingsReader {
     case "auth": readKeys(entries, of: section.key, Keys.auth, into: \.auth)
     case "admin": readKeys(entries, of: section.key, Keys.admin, into: \.admin)
     case "http": readKeys(entries, of: section.key, Keys.http, into: \.http)
+    case "health": readKeys(entries, of: section.key, Keys.health, into: \.health)
     case "log": readKeys(entries, of: section.key, Keys.log, into: \.log)
     default: preconditionFailure("section \(section.key) has no reader")
     }
@@ -349,7 +350,7 @@ struct SettingsReader {
             + "{ credential = … }", section: "\(kind).\(keyPart(name))", key: "password")
       }
     }
-    let idle = ["read_upstream": "", "max_lag": "off"]
+    let idle = ["read_upstream": ""]
     for row in settings.effective() {
       if let unset = idle[row.key], row.value != unset {
         warn("\(row.key) has no effect yet", section: row.section, key: row.key)

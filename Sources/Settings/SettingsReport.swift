@@ -96,6 +96,7 @@ extension Settings {
     unnamed.socket = AdminSettings.defaultSocket
     add("admin", Keys.admin, named, default: unnamed)
     add("http", Keys.http, http, default: defaults.http)
+    add("health", Keys.health, health, default: defaults.health)
     add("log", Keys.log, log, default: defaults.log)
     return rows
   }

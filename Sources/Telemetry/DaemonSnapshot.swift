@@ -80,6 +80,8 @@ public struct DaemonSnapshot: Sendable, Equatable {
   public var users: [UserSnapshot] = []
   /// The pools, sorted by nothing in particular.
   public var pools: [PoolSnapshot] = []
+  /// The hosts of the upstreams, by name.
+  public var hosts: [HostSnapshot] = []
   /// The last events, oldest first.
   public var events: [EventSnapshot] = []
   /// The clients; nil where nobody asked for them.

@@ -2,11 +2,11 @@
 public struct HealthSnapshot: Sendable, Equatable {
   /// Whether clients can be served.
   public enum Status: String, Sendable, Equatable {
-    /// The upstream has answered, and nothing has spoken against it since.
+    /// The upstream has answered a pool or a probe, and nothing has spoken against it since.
     case healthy
     /// Nothing has been tried yet.
     case unknown
-    /// The upstream cannot be reached or refuses the pools' logins.
+    /// The upstream cannot be reached, refuses the pools' logins, or has no host of the role that is wanted.
     case unhealthy
   }
 
@@ -22,6 +22,8 @@ public struct HealthSnapshot: Sendable, Equatable {
   public var role: String?
   /// How many bytes of WAL a standby is behind; nil where that is not known.
   public var lagBytes: Int64?
+  /// How old its data are; nil where that is not known.
+  public var lagSeconds: Double?
   /// Connections that the database's pools keep open.
   public var poolSize = 0
   /// Connections that clients have.

@@ -44,6 +44,12 @@ public struct PoolCounters: Sendable, Equatable {
   public var pingsFailed: UInt64 = 0
   /// Pings that `pre_ping_timeout` ended.
   public var pingsTimedOut: UInt64 = 0
+  /// Idle connections that ended, which was noticed at once and cost nobody a wait.
+  public var idleLosses: UInt64 = 0
+  /// Checkouts of connections that were pinged first.
+  public var checkoutsPinged: UInt64 = 0
+  /// Checkouts of connections that were opened first.
+  public var checkoutsDialed: UInt64 = 0
   /// Cancel requests sent to the server: for clients that ask, for what a client left running, and for what is closed
   /// while it is busy.
   public var cancels: UInt64 = 0
@@ -75,6 +81,8 @@ public struct PoolCounters: Sendable, Equatable {
   /// Zeros.
   public init() {}
 
+  /// Checkouts of connections that had answered recently, for which nothing was done.
+  public var checkoutsProven: UInt64 { checkouts - min(checkouts, checkoutsPinged + checkoutsDialed) }
   /// Time in transactions in microseconds.
   public var xactTime: UInt64 { transaction.sumMicroseconds }
   /// Time in queries in microseconds.
@@ -105,6 +113,9 @@ public struct PoolCounters: Sendable, Equatable {
     left.pingsOK &+= right.pingsOK
     left.pingsFailed &+= right.pingsFailed
     left.pingsTimedOut &+= right.pingsTimedOut
+    left.idleLosses &+= right.idleLosses
+    left.checkoutsPinged &+= right.checkoutsPinged
+    left.checkoutsDialed &+= right.checkoutsDialed
     left.cancels &+= right.cancels
     left.settingsApplied &+= right.settingsApplied
     left.settingsConfirmed &+= right.settingsConfirmed

@@ -52,6 +52,12 @@ public final class PoolTelemetry: Sendable {
   public let pingsFailed = Counter()
   /// Pings that `pre_ping_timeout` ended.
   public let pingsTimedOut = Counter()
+  /// Idle connections that ended, which was noticed at once and cost nobody a wait.
+  public let idleLosses = Counter()
+  /// Checkouts of connections that were pinged first; `ping` has what that took.
+  public let checkoutsPinged = Counter()
+  /// Checkouts of connections that were opened first; `connect` has what that took.
+  public let checkoutsDialed = Counter()
   /// Cancel requests sent to the server: for clients that ask, for what a client left running, and for what is closed
   /// while it is busy.
   public let cancels = Counter()
@@ -122,6 +128,9 @@ public final class PoolTelemetry: Sendable {
   /// The counters and histograms now.
   public func counters() -> PoolCounters {
     var counters = PoolCounters()
+    // Before `checkouts`, of which they are a part.
+    counters.checkoutsPinged = checkoutsPinged.count
+    counters.checkoutsDialed = checkoutsDialed.count
     counters.xactCount = xactCount.count
     counters.queryCount = queryCount.count
     counters.serverAssignmentCount = serverAssignmentCount.count
@@ -143,6 +152,7 @@ public final class PoolTelemetry: Sendable {
     counters.pingsOK = pingsOK.count
     counters.pingsFailed = pingsFailed.count
     counters.pingsTimedOut = pingsTimedOut.count
+    counters.idleLosses = idleLosses.count
     counters.cancels = cancels.count
     counters.settingsApplied = settingsApplied.count
     counters.settingsConfirmed = settingsConfirmed.count

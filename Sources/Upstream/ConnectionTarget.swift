@@ -6,20 +6,21 @@
 /// its share of the deadline. Passwords from `.pgpass` are looked up at each dial.
 public struct ConnectionTarget: Sendable, Hashable {
   /// What libpq gets, without hosts, ports and session attributes, which each attempt adds. Holds secrets.
-  let options: [ConnectionOption]
+  private(set) var options: [ConnectionOption]
   /// In the order in which they are to be tried; never empty.
   public private(set) var hosts: [UpstreamHost]
   /// The name of the upstream in logs and labels, and its lane in dials and cancels: all hosts of the connection string
   /// as `host:port`, comma-separated. Holds no secrets. It stays the same when hosts are left out.
-  public let upstream: String
-  let sessionAttributes: SessionAttributes
+  public private(set) var upstream: String
+  /// What the session on a host has to be like.
+  public private(set) var sessionAttributes: SessionAttributes
   /// Whether hosts are to be shuffled (`load_balance_hosts=random` of libpq 16).
   let shufflesHosts: Bool
   /// `connect_timeout`, for each address; nil where there is none.
   let addressTimeoutNanoseconds: Int64?
 
   /// The values of `target_session_attrs`.
-  enum SessionAttributes: String, Sendable {
+  public enum SessionAttributes: String, Sendable {
     case any
     case readWrite = "read-write"
     case readOnly = "read-only"
@@ -73,11 +74,24 @@ public struct ConnectionTarget: Sendable, Hashable {
     self.options = Self.settled(given)
   }
 
-  /// The same target without some of its hosts (known to be down, or in the wrong role); nil where none would be left.
-  public func leavingOut(_ hosts: Set<UpstreamHost>) -> ConnectionTarget? {
+  /// The same target with only some of its hosts, in this order; at least one. Those known to be down or in the wrong role
+  /// are left out so.
+  public func trying(_ hosts: [UpstreamHost]) -> ConnectionTarget {
+    precondition(!hosts.isEmpty, "a dial goes somewhere")
     var copy = self
-    copy.hosts.removeAll { hosts.contains($0) }
-    return copy.hosts.isEmpty ? nil : copy
+    copy.hosts = hosts
+    return copy
+  }
+
+  /// One host of the target, whatever its role, for a prober: its sessions are called so in pg_stat_activity, and its
+  /// dials are in a lane of their own.
+  func probing(_ host: UpstreamHost) -> ConnectionTarget {
+    var copy = trying([host])
+    copy.sessionAttributes = .any
+    copy.upstream = "prober of \(host.label)"
+    copy.options.removeAll { $0.keyword == "application_name" }
+    copy.options.append(ConnectionOption(keyword: "application_name", value: Prober.applicationName))
+    return copy
   }
 
   private static func givenOptions(

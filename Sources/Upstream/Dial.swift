@@ -81,7 +81,7 @@ struct Dial {
       if let timeout = target.addressTimeoutNanoseconds { addressLimit = min(addressLimit, Clock.now() + timeout) }
       let exchange = LibpqExchange(
         options: options(host, address, attributes), host: host, address: address, upstream: target.upstream,
-        limit: addressLimit, wakeDescriptor: wakeDescriptor)
+        earlier: attempts, limit: addressLimit, wakeDescriptor: wakeDescriptor)
       switch exchange.run() {
       case .connected(let link): return .success(link)
       case .woken: return cancelled()

@@ -57,6 +57,15 @@ public struct DialAttempt: Sendable, Hashable {
   public let sqlState: String?
   /// libpq's own words in one line, without secrets.
   public let text: String
+
+  /// An attempt as a dial makes it, or one that failed after libpq was done with it.
+  public init(host: UpstreamHost, address: String?, kind: DialFailureKind, sqlState: String?, text: String) {
+    self.host = host
+    self.address = address
+    self.kind = kind
+    self.sqlState = sqlState
+    self.text = text
+  }
 }
 
 /// A dial that gave no connection.

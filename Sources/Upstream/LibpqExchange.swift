@@ -8,6 +8,8 @@ struct LibpqExchange {
   let host: UpstreamHost
   let address: String?
   let upstream: String
+  /// The attempts before this one.
+  let earlier: [DialAttempt]
   /// Nanoseconds of CLOCK_MONOTONIC.
   let limit: Int64
   /// Readable as soon as the attempt is to end.
@@ -34,13 +36,6 @@ struct LibpqExchange {
     }
   }
 
-  private enum Wait {
-    case ready(events: Int16)
-    case timeout
-    case woken
-    case failed(Int32)
-  }
-
   func run() -> Outcome {
     guard let connection = unsafe Libpq.startConnecting(options) else { return failed(.other, "out of memory") }
     // Nothing from the server has been read so far, so these come in time for its first message.
@@ -53,7 +48,7 @@ struct LibpqExchange {
       unsafe PQfinish(connection)
       return outcome
     case nil:
-      let link = unsafe ServerLink(connection, host: host, upstream: upstream, notices: notices.lines)
+      let link = unsafe ServerLink(connection, host: host, upstream: upstream, notices: notices.lines, after: earlier)
       return link.map { .connected($0) } ?? failed(.other, "out of memory")
     }
   }
@@ -71,7 +66,7 @@ struct LibpqExchange {
       let descriptor = unsafe PQsocket(connection)
       let stage = unsafe Stage(PQstatus(connection))
       var ended = false
-      switch wait(descriptor, interest) {
+      switch Waiting.wait(wakeDescriptor, descriptor, interest, nanoseconds: limit - Clock.now()) {
       // Before the connection stands, looking at the socket would take its error away from libpq.
       case .ready(let events): ended = stage != .connecting && hasEnded(descriptor, events)
       case .timeout: return failed(.timeout, "connection to server \(place) failed: timeout expired")
@@ -91,31 +86,10 @@ struct LibpqExchange {
     }
   }
 
-  private func wait(_ descriptor: Int32, _ interest: Int16) -> Wait {
-    while true {
-      let left = limit - Clock.now()
-      if left <= 0 { return .timeout }
-      // Rounded up: a last poll of zero milliseconds would only burn processor time.
-      let milliseconds = Int32(min((left + 999_999) / 1_000_000, Int64(Int32.max)))
-      var waiting: [2 of pollfd] = [
-        pollfd(fd: wakeDescriptor, events: Int16(POLLIN), revents: 0),
-        pollfd(fd: descriptor, events: interest | peerClosed, revents: 0),
-      ]
-      var span = waiting.mutableSpan
-      let count = unsafe span.withUnsafeMutableBufferPointer { unsafe poll($0.baseAddress, 2, milliseconds) }
-      if count < 0 {
-        if errno == EINTR { continue }
-        return .failed(errno)
-      }
-      if waiting[0].revents != 0 { return .woken }
-      if waiting[1].revents != 0 { return .ready(events: waiting[1].revents) }
-    }
-  }
-
   /// Whether the peer has closed or reset the connection with nothing left to read. An error is left in place for libpq.
   private func hasEnded(_ descriptor: Int32, _ events: Int16) -> Bool {
     if events & Int16(POLLERR) != 0 { return true }
-    guard events & (Int16(POLLHUP) | peerClosed) != 0 else { return false }
+    guard events & (Int16(POLLHUP) | Waiting.peerClosed) != 0 else { return false }
     var byte: UInt8 = 0
     return unsafe recv(descriptor, &byte, 1, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT)) == 0
   }
@@ -187,6 +161,3 @@ struct LibpqExchange {
     return "at \"\(host.name)\"\(resolved), port \(host.port)"
   }
 }
-
-/// POLLRDHUP, which glibc shows only under _GNU_SOURCE.
-private let peerClosed: Int16 = 0x2000

@@ -4,7 +4,7 @@ import Synchronization
 /// One connection to PostgreSQL that libpq has opened and still owns: its `PGconn`, and what there is to know about it.
 ///
 /// The socket is lent: whoever has the link reads and writes protocol frames on `descriptor`, and never closes it.
-/// libpq's result functions are never called any more. The end of a connection is: Terminate by the borrower, wait for
+/// libpq's result functions are never called any more (but by a prober, which lends its links to nobody). The end of a connection is: Terminate by the borrower, wait for
 /// EOF, stop watching the descriptor, `finish()`.
 ///
 /// Unchecked, because it holds a pointer. All properties are constants, read once on the dialing thread; the only use of
@@ -37,11 +37,13 @@ import Synchronization
   /// The server has asked for a password, and taken the one it was given. False where it lets the user in for another
   /// reason, such as `trust` or a client certificate.
   public let usedPassword: Bool
+  /// How the hosts fared that were tried before this one, in order.
+  public let failedAttempts: [DialAttempt]
   /// Cancels what runs on this connection. The request itself goes in clear also where the connection has TLS: `PQcancel`
   /// knows no other way.
   public let cancelHandle: CancelHandle
 
-  private let connection: OpaquePointer
+  let connection: OpaquePointer
   private let isFinished = Atomic(false)
 
   /// How many notices of a login are kept.
@@ -57,7 +59,9 @@ import Synchronization
 
   /// Takes over a `PGconn` that is connected. nil, with the connection closed, where there is no memory for its cancel
   /// key.
-  init?(_ connection: OpaquePointer, host: UpstreamHost, upstream: String, notices: [String]) {
+  init?(
+    _ connection: OpaquePointer, host: UpstreamHost, upstream: String, notices: [String], after: [DialAttempt]
+  ) {
     precondition(unsafe PQstatus(connection) == CONNECTION_OK && PQsocket(connection) >= 0)
     guard unsafe PQsetnonblocking(connection, 1) == 0, let cancel = unsafe PQgetCancel(connection) else {
       unsafe PQfinish(connection)
@@ -66,6 +70,7 @@ import Synchronization
     unsafe self.connection = connection
     self.host = host
     self.notices = notices
+    failedAttempts = after
     cancelHandle = unsafe CancelHandle(cancel, upstream: upstream)
     descriptor = unsafe PQsocket(connection)
     processID = unsafe PQbackendPID(connection)

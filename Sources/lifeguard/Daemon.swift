@@ -51,6 +51,9 @@ final class Daemon: Sendable {
 
   var stats: StatsPeriods { state.withLock { $0.stats } }
 
+  /// The settings, and what they refer to.
+  var configuration: ServingConfiguration { state.withLock { $0.configuration } }
+
   /// nil before it runs.
   var dataPlane: DataPlane? { state.withLock { $0.dataPlane } }
 
@@ -178,6 +181,7 @@ final class Daemon: Sendable {
     daemon.isPaused = orders.pausesAll
     (daemon.clientCount, daemon.loginClientCount) = dataPlane?.clientCounts() ?? (0, 0)
     daemon.pools = dataPlane?.pools() ?? []
+    daemon.hosts = dataPlane?.hosts() ?? []
     daemon.events = events.events
     daemon.databases = Daemon.databases(settings, orders, daemon.pools)
     daemon.users = Daemon.users(configuration, daemon.pools)

@@ -60,6 +60,11 @@ extension PoolEvent {
     case .listenerPassed(let listener, let isInSettings):
       let message = "serving a listener that was passed" + (isInSettings ? "" : " and is not in [server] listen")
       return LogEntry(.notice, message, [("listener", listener)])
+    case .hostUp(let host): return LogEntry(.notice, "host is up", [("host", host)])
+    case .hostDown(let host, let reason):
+      return LogEntry(.warning, "host is down", [("host", host), ("error", reason)])
+    case .hostRole(let host, let role):
+      return LogEntry(.notice, "host has this role now", [("host", host), ("role", role)])
     case .connectFailed(let pool, let text):
       return LogEntry(.warning, "cannot open a server connection", same: [("pool", pool), ("error", text)])
     case .serverOpened(let pool, let server, let host, let processID):
@@ -101,6 +106,9 @@ extension PoolEvent {
     case .acceptFailed(let listener, let error): ("accept_failed", nil, "\(listener): \(error)")
     case .listenerPassed(let listener, let isInSettings):
       ("listener_passed", nil, isInSettings ? listener : "\(listener), which is not in [server] listen")
+    case .hostUp(let host): ("host_up", nil, host)
+    case .hostDown(let host, let reason): ("host_down", nil, "\(host): \(reason)")
+    case .hostRole(let host, let role): ("host_role", nil, "\(host) is a \(role)")
     case .connectFailed(let pool, let text): ("connect_failed", pool, text)
     case .serverOpened(let pool, _, let host, _): ("server_opened", pool, host)
     case .serverClosed(let pool, _, _, let reason): ("server_closed", pool, reason)

@@ -48,13 +48,58 @@ import Testing
     #expect((health.reason?.hasSuffix(": Connection refused") == true) == (status == .unhealthy))
   }
 
+  private func host(_ name: String, _ state: String, role: String? = nil) -> HostSnapshot {
+    var host = HostSnapshot(host: name)
+    host.state = state
+    host.role = role
+    host.lastError = state == "down" ? "no answer" : nil
+    return host
+  }
+
+  @Test func aProbeThatWasAnsweredMakesItHealthyBeforeAnyClientComes() {
+    var primary = host("a:1", "up", role: "primary")
+    primary.latencyMicroseconds = 500
+    let health = HealthSnapshot(database: "app", hosts: [primary], pools: [], poolSize: 5)
+    #expect(health.status == .healthy && health.latencyMilliseconds == 0.5 && health.role == "primary")
+  }
+
+  @Test func aHostThatIsDownMattersOnlyWhereNoOtherServes() {
+    let hosts = [host("a:1", "down"), host("b:1", "up", role: "standby")]
+    #expect(HealthSnapshot(database: "app", hosts: hosts, pools: [], poolSize: 5).status == .healthy)
+    let down = HealthSnapshot(database: "app", hosts: [hosts[0]], pools: [], poolSize: 5)
+    #expect(down.status == .unhealthy && down.reason == "host a:1 is down: no answer")
+    let pools = [pool("app", "alice", connects: 1)]
+    let writes = HealthSnapshot(database: "app", hosts: hosts, wantsPrimary: true, pools: pools, poolSize: 5)
+    #expect(writes.status == .unhealthy)
+    #expect(writes.reason == "host a:1 is down: no answer; host b:1 is a standby")
+  }
+
+  @Test func roleAndLagAreOfTheHostThatServes() {
+    var standby = host("b:1", "up", role: "standby")
+    standby.lagBytes = 4096
+    standby.lagMicroseconds = 1_500_000
+    let hosts = [host("a:1", "up", role: "primary"), standby]
+    let reads = HealthSnapshot(database: "app", hosts: hosts, wantsPrimary: false, pools: [], poolSize: 5)
+    #expect(reads.role == "standby" && reads.lagBytes == 4096 && reads.lagSeconds == 1.5)
+    let writes = HealthSnapshot(database: "app", hosts: hosts, wantsPrimary: true, pools: [], poolSize: 5)
+    #expect(writes.role == "primary" && writes.lagBytes == nil)
+  }
+
+  @Test func hostsOfWhichNothingIsKnownSpeakAgainstNothing() {
+    let hosts = [host("a:1", "unknown")]
+    #expect(HealthSnapshot(database: "app", hosts: hosts, pools: [], poolSize: 5).status == .unknown)
+    let pools = [pool("app", "alice", connects: 1)]
+    #expect(HealthSnapshot(database: "app", hosts: hosts, pools: pools, poolSize: 5).status == .healthy)
+  }
+
   @Test func theJSONHasNullForWhatIsUnknownAndEscapesTheRest() {
     var health = HealthSnapshot(database: "app", status: .unknown, reason: "a \"b\"\n\u{1}")
     health.latencyMilliseconds = 0.25
     health.waiting = 2
     #expect(
       health.json == """
-        {"status": "unknown", "latency_ms": 0.25, "role": null, "lag_bytes": null, "pool_size": 0, \
+        {"status": "unknown", "latency_ms": 0.25, "role": null, "lag_bytes": null, "lag_seconds": null, \
+        "pool_size": 0, \
         "pool_checked_out": 0, "overflow": 0, "waiting": 2, "reason": "a \\"b\\"\\n\\u0001", "last_error": null}
 
         """)

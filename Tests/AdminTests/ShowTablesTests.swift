@@ -112,6 +112,14 @@ import Testing
     }
   }
 
+  @Test func healthShowsWhatIsKnownOfEachHost() {
+    let table = show(.health)
+    #expect(table.rows.map { $0[0] } == ["db1:5432", "db2:5432"])
+    let row = Dictionary(uniqueKeysWithValues: zip(table.columns.map(\.name), table.rows[1]))
+    #expect(row["latency_ms"] == "1.25" && row["lag_bytes"] == "8192" && row["lag_seconds"] == "2.5")
+    #expect(row["history"] == "-+" && row["role"] == "standby" && row["read_only"] == "t")
+  }
+
   @Test func poolsAreSortedAndCountedAsPgBouncerWould() {
     let pools = show(.pools)
     #expect(pools.values("pool") == ["app/alice", "app/zoe"])

@@ -13,6 +13,29 @@ func exampleDaemon() -> DaemonSnapshot {
       maxOverflow: 10, recycleSeconds: 3_600, mode: "transaction", maxConnections: 40)
   ]
 
+  var standby = HostSnapshot(host: "db2:5432")
+  standby.state = "up"
+  standby.role = "standby"
+  standby.isReadOnly = true
+  standby.isProbed = true
+  standby.latencyMicroseconds = 1_250
+  standby.lagBytes = 8_192
+  standby.lagMicroseconds = 2_500_000
+  standby.since = UnixTime(microseconds: 1_795_630_328_000_000)
+  standby.answeredCount = 9
+  standby.failedCount = 1
+  standby.history = [
+    HostSnapshot.Check(
+      outcome: "-", time: UnixTime(microseconds: 1_795_630_397_000_000), latencyMicroseconds: nil),
+    HostSnapshot.Check(
+      outcome: "+", time: UnixTime(microseconds: 1_795_630_399_000_000), latencyMicroseconds: 1_250),
+  ]
+  var away = HostSnapshot(host: "db1:5432")
+  away.state = "down"
+  away.breaker = "half_open"
+  away.lastError = "Connection refused"
+  daemon.hosts = [away, standby]
+
   let telemetry = PoolTelemetry()
   telemetry.xactCount.add(10)
   telemetry.queryCount.add(20)

@@ -179,7 +179,7 @@ def test_health_follows_the_upstream(lifeguard, own_postgres: PostgreSQL):
     status, unknown = health("app")
     assert status == 200
     assert unknown == {
-        "status": "unknown", "latency_ms": None, "role": None, "lag_bytes": None, "pool_size": 2,
+        "status": "unknown", "latency_ms": None, "role": None, "lag_bytes": None, "lag_seconds": None, "pool_size": 2,
         "pool_checked_out": 0, "overflow": 0, "waiting": 0, "reason": "no server connection has been opened yet",
         "last_error": None}
     assert health("%C3%84%20b%2Fc") == (200, unknown)

@@ -389,6 +389,7 @@ def test_the_unnamed_statement_can_be_used_in_later_transactions(lifeguard, post
             one.ask(query("begin"))
             assert rows(two.ask(bind(), execute(), SYNC)) == [["1"]]
             assert kinds(two.ask(describe_statement(), SYNC)) == "tTZ"
+            assert 'prepared statement "" requires 0' in error(two.ask(bind(("1",)), SYNC))["M"]
             one.ask(query("rollback"))
             assert rows(two.ask(bind(), execute(), SYNC)) == [["1"]]
         assert error(one.ask(bind(), execute(), SYNC))["C"] == "26000", "a query drops it"

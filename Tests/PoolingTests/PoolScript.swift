@@ -48,13 +48,28 @@ final class PoolScript {
     return wasWaiting
   }
 
-  func dialed(_ server: Int, settings: UInt32 = 0, jitter: UInt32 = 0) {
-    machine.dialed(servers[server], settings: settings, recycleJitterPermille: jitter, now: now)
+  func dialed(_ server: Int, host: UInt32 = 0, settings: UInt32 = 0, jitter: UInt32 = 0) {
+    machine.dialed(servers[server], host: host, settings: settings, recycleJitterPermille: jitter, now: now)
     collect()
   }
 
   func dialFailed(_ server: Int, _ verdict: DialVerdict, jitter: UInt32 = 500) {
     machine.dialFailed(servers[server], verdict, retryJitterPermille: jitter, now: now)
+    collect()
+  }
+
+  func dialDeferred(_ server: Int, milliseconds: Int64) {
+    machine.dialDeferred(servers[server], until: now + milliseconds * 1_000_000, now: now)
+    collect()
+  }
+
+  func hostReached() {
+    machine.hostReached(pool, now: now)
+    collect()
+  }
+
+  func outdate(_ server: Int) {
+    machine.outdate(servers[server], now: now)
     collect()
   }
 

@@ -10,6 +10,17 @@ extension SimulationWorld {
   mutating func check() {
     if random.permille(50) { machine.checkInvariants() }
     for pool in pools.indices { check(pool) }
+    for host in hosts.indices { check(host: host) }
+  }
+
+  private func check(host: Int) {
+    let trials = servers.count { server in
+      server.state == .dialing && pools[server.pool].host == host && server.trial == hosts[host].latestTrial
+    }
+    switch hosts[host].breaker.state {
+    case .closed, .open: break
+    case .halfOpen: require(trials == 1, "a breaker is half open while its trial is under way")
+    }
   }
 
   private func check(_ pool: Int) {
@@ -84,8 +95,9 @@ extension SimulationWorld {
   /// Everything heals and every client leaves: then nobody waits, and nothing is left.
   mutating func finish() {
     drain()
+    for host in hosts.indices { hosts[host].reachability = .up }
     for pool in pools.indices {
-      pools[pool].health = .up
+      pools[pool].welcome = .accepts
       if pools[pool].isPaused {
         pools[pool].isPaused = false
         machine.resume(pools[pool].id, now: now)

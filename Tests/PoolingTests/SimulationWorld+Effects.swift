@@ -29,9 +29,28 @@ extension SimulationWorld {
     require(servers[Int(token.index)].state == .none, "a slot is used again once it is free")
     servers[Int(token.index)] = Server(
       state: .dialing, token: token, pool: pool, openedAt: now, dialNumber: dialCount)
+    guard admit(Int(token.index)) else { return }
     guard let outageBegan = pools[pool].outageDialNumber else { return }
     let trials = servers.count { $0.state == .dialing && $0.pool == pool && $0.dialNumber > outageBegan }
     require(trials == 1 || isBatching, "one trial at a time in an outage")
+  }
+
+  /// Asks the host's breaker.
+  private mutating func admit(_ server: Int) -> Bool {
+    let pool = servers[server].pool
+    let host = pools[pool].host
+    switch hosts[host].breaker.admit(isWanted: machine.hasWaiters(pools[pool].id), now) {
+    case .pass: return true
+    case .trial(let number):
+      require(number != hosts[host].latestTrial, "a trial has a number of its own")
+      servers[server].trial = number
+      hosts[host].latestTrial = number
+      return true
+    case .refused(let until):
+      require(until > now, "who is refused knows when to come again")
+      dialDeferred(server, until: until)
+      return false
+    }
   }
 
   private mutating func assign(_ client: ClientToken, _ token: ServerToken) {
@@ -51,6 +70,7 @@ extension SimulationWorld {
       return
     }
     require(servers[server].state == .open && servers[server].pool == pool, "a connection that is lent is free")
+    require(!servers[server].isOutdated || isBatching, "a connection to the wrong host goes to nobody")
     require(servers[server].holds == 0, "a connection at which a cancel is aimed goes to nobody else")
     servers[server].state = .active
     servers[server].client = index

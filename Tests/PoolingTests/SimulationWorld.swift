@@ -27,15 +27,34 @@ struct SimulationWorld: ~Copyable {
     var provenAt = MonotonicTime.distantPast
     var recycleJitterPermille: UInt32 = 0
     var dialNumber = 0
+    /// Its number, where the dial is a trial of its host.
+    var trial: UInt32?
+    /// Which of the pool's servers it is on.
+    var replica: UInt32 = 0
+    /// Its host went down, or is not the right one any more.
+    var isOutdated = false
   }
 
-  enum Health: CaseIterable { case up, flaky, down, silent, rejecting, exhausted }
+  /// What the server says to a pool's logins.
+  enum Welcome: CaseIterable { case accepts, hesitates, rejects, exhausted }
+
+  /// What becomes of dials to a host.
+  enum Reachability: CaseIterable { case up, flaky, down, silent }
+
+  /// Several pools dial each host, and share its breaker.
+  struct ModelHost {
+    var reachability = Reachability.up
+    var breaker = HostBreaker()
+    /// The number of the latest trial.
+    var latestTrial: UInt32?
+  }
 
   struct ModelPool {
     var id: PoolID
     var configuration: PoolConfiguration
     var limits: [Int]
-    var health = Health.up
+    var host: Int
+    var welcome = Welcome.accepts
     var isPaused = false
     var isRetired = false
     /// The clients in the order in which they came.
@@ -59,6 +78,7 @@ struct SimulationWorld: ~Copyable {
   var now = MonotonicTime(nanoseconds: 1_000_000_000)
   var pools: [ModelPool] = []
   var limits: [ModelLimit] = []
+  var hosts: [ModelHost]
   var clients: [Client]
   var servers: [Server] = []
   var dialCount = 0
@@ -69,6 +89,7 @@ struct SimulationWorld: ~Copyable {
   init(seed: UInt64) {
     random = SimulationRandom(seed: seed)
     clients = Array(repeating: Client(), count: 10 + random.below(60))
+    hosts = Array(repeating: ModelHost(), count: 1 + random.below(3))
     for _ in 0..<3 {
       let maximum = random.permille(300) ? Int.max : 1 + random.below(25)
       limits.append(ModelLimit(id: machine.addLimit(maximum: maximum), maximum: maximum))
@@ -164,6 +185,9 @@ struct SimulationWorld: ~Copyable {
         machine.unhold(server.token, now: now)
       } else if random.permille(5) {
         lose(index)
+      } else if random.permille(5) {
+        machine.outdate(server.token, now: now)
+        servers[index].isOutdated = true
       }
     case .testing:
       switch random.below(100) {
@@ -190,24 +214,32 @@ struct SimulationWorld: ~Copyable {
   }
 
   private mutating func dialEvent(_ index: Int) {
-    switch pools[servers[index].pool].health {
-    case .up: dialed(index)
-    case .flaky:
-      if random.permille(700) {
-        dialed(index)
-      } else {
-        dialFailed(index, random.permille(700) ? .unreachable : .exhausted)
-      }
+    let pool = pools[servers[index].pool]
+    switch hosts[pool.host].reachability {
+    case .up: loginEvent(index, pool.welcome)
+    case .flaky: if random.permille(700) { loginEvent(index, pool.welcome) } else { dialFailed(index, .unreachable) }
     case .down: dialFailed(index, .unreachable)
     case .silent: if random.permille(30) { dialFailed(index, .unreachable) }
-    case .rejecting: dialFailed(index, .rejected)
-    case .exhausted: dialFailed(index, random.permille(800) ? .exhausted : .unreachable)
+    }
+  }
+
+  private mutating func loginEvent(_ index: Int, _ welcome: Welcome) {
+    switch welcome {
+    case .accepts: dialed(index)
+    case .hesitates: if random.permille(700) { dialed(index) } else { dialFailed(index, .exhausted) }
+    case .rejects: dialFailed(index, .rejected)
+    case .exhausted: dialFailed(index, .exhausted)
     }
   }
 
   private mutating func administratorEvent(_ pool: Int) {
     switch random.below(100) {
-    case 0..<60: pools[pool].health = random.permille(700) ? .up : Health.allCases.randomElement(using: &random)!
+    case 0..<30:
+      pools[pool].welcome = random.permille(700) ? .accepts : Welcome.allCases.randomElement(using: &random)!
+    case 30..<57:
+      hosts[pools[pool].host].reachability =
+        random.permille(700) ? .up : Reachability.allCases.randomElement(using: &random)!
+    case 57..<60: if hosts[pools[pool].host].reachability == .up { hostAnswered(pools[pool].host) }
     case 60..<70:
       pools[pool].configuration = someConfiguration()
       machine.configure(pools[pool].id, pools[pool].configuration, now: now)
@@ -270,6 +302,7 @@ struct SimulationWorld: ~Copyable {
     let kind = [LossKind.eof, .terminated, .crashed, .cannotConnectNow].randomElement(using: &random)!
     leave(server, for: .closing)
     pools[servers[server].pool].suspectAt = now
+    if kind == .crashed || kind == .cannotConnectNow { hostWentDown(server) }
     forget(server)
     machine.lost(servers[server].token, kind, now: now)
   }
@@ -288,8 +321,20 @@ struct SimulationWorld: ~Copyable {
 
   mutating func pinged(_ server: Int, ok: Bool) {
     servers[server].state = ok ? .open : .closing
-    if ok { servers[server].provenAt = now }
+    if ok { servers[server].provenAt = now } else { hostWentDown(server) }
     machine.pinged(servers[server].token, ok: ok, now: now)
+  }
+
+  /// A connection that is not old already shows that its server went down: so are the pool's others to that server.
+  private mutating func hostWentDown(_ server: Int) {
+    guard !machine.isOutdated(servers[server].token) else { return }
+    for other in servers.indices
+    where servers[other].pool == servers[server].pool && servers[other].replica == servers[server].replica {
+      switch servers[other].state {
+      case .open, .testing, .active, .settling: servers[other].isOutdated = true
+      case .none, .dialing, .closing: break
+      }
+    }
   }
 
   mutating func dialed(_ server: Int) {
@@ -299,9 +344,12 @@ struct SimulationWorld: ~Copyable {
     servers[server].recycleJitterPermille = UInt32(random.below(1001))
     pools[pool].dialSuccessesSinceFailure += 1
     pools[pool].outageDialNumber = nil
+    servers[server].trial = nil
+    servers[server].replica = UInt32(random.below(2))
     machine.dialed(
-      servers[server].token, settings: UInt32(random.below(3)),
+      servers[server].token, host: servers[server].replica, settings: UInt32(random.below(3)),
       recycleJitterPermille: servers[server].recycleJitterPermille, now: now)
+    hostAnswered(pools[pool].host)
   }
 
   mutating func dialFailed(_ server: Int, _ verdict: DialVerdict) {
@@ -309,11 +357,40 @@ struct SimulationWorld: ~Copyable {
     pools[pool].lastDialFailureAt = now
     pools[pool].dialSuccessesSinceFailure = 0
     let standing = machine.counts(pools[pool].id).standing
+    let trial = servers[server].trial
     forget(server)
+    if verdict == .unreachable {
+      hosts[pools[pool].host].breaker.failed(
+        random.permille(500) ? .refused : .timeout, trial: trial, jitterPermille: UInt32(random.below(1001)), now)
+    }
     machine.dialFailed(servers[server].token, verdict, retryJitterPermille: UInt32(random.below(1001)), now: now)
+    noteStanding(pool, before: standing)
+    if verdict != .unreachable { hostAnswered(pools[pool].host) }
+  }
+
+  /// No host lets the dial through.
+  mutating func dialDeferred(_ server: Int, until: MonotonicTime) {
+    let pool = servers[server].pool
+    pools[pool].lastDialFailureAt = now
+    pools[pool].dialSuccessesSinceFailure = 0
+    let standing = machine.counts(pools[pool].id).standing
+    forget(server)
+    machine.dialDeferred(servers[server].token, until: until, now: now)
+    noteStanding(pool, before: standing)
+  }
+
+  private mutating func noteStanding(_ pool: Int, before: PoolStanding) {
     let isOutage = machine.counts(pools[pool].id).standing == .outage
-    if standing != .outage, isOutage { pools[pool].outageDialNumber = dialCount }
+    if before != .outage, isOutage { pools[pool].outageDialNumber = dialCount }
     if !isOutage { pools[pool].outageDialNumber = nil }
+  }
+
+  /// Somebody has got through to the host: where it could not be reached, all of its pools hear of it.
+  mutating func hostAnswered(_ host: Int) {
+    guard hosts[host].breaker.reached() else { return }
+    for pool in pools.indices where pools[pool].host == host && !pools[pool].isRetired {
+      machine.hostReached(pools[pool].id, now: now)
+    }
   }
 
   /// The connection does not exist any more.
@@ -357,7 +434,7 @@ struct SimulationWorld: ~Copyable {
     // All are under the total, and each is under one of the other two.
     let above = [0, 1 + random.below(limits.count - 1)]
     let id = machine.addPool(configuration, limits: above.map { limits[$0].id }, now: now)
-    pools.append(ModelPool(id: id, configuration: configuration, limits: above))
+    pools.append(ModelPool(id: id, configuration: configuration, limits: above, host: random.below(hosts.count)))
   }
 
   /// Removes what is retired and empty, as a reload does, and adds another pool in its place.

@@ -179,7 +179,6 @@ struct CrossCheckTests {
     #expect(
       try settings(text).warnings.map(\.description) == [
         "t.toml:5:1: [databases.app] read_upstream has no effect yet",
-        "t.toml:6:1: [databases.app] max_lag has no effect yet",
         "t.toml:8:1: [server] listen names /run/lifeguard.sock, but libpq's clients look for DIRECTORY/.s.PGSQL.PORT",
       ])
   }

@@ -23,6 +23,7 @@ struct DefaultsTests {
         "auth.method=trust", "auth.file=", "auth.allow_remote_trust=false",
         "admin.socket=/run/lifeguard/admin.sock", "admin.users=", "admin.stats_users=",
         "http.listen=127.0.0.1:9127",
+        "health.interval=2s", "health.timeout=1s", "health.rise=2", "health.fall=3",
         "log.level=info", "log.format=auto", "log.connections=true",
       ])
     #expect(rows.filter { $0.key != "upstream" }.allSatisfy { $0.value == $0.defaultValue })

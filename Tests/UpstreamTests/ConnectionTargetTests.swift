@@ -130,12 +130,11 @@ import Testing
     #expect(error?.text == "invalid target_session_attrs value: \"master\"")
   }
 
-  @Test func leavingOutHostsKeepsTheUpstream() throws {
-    let target = try ConnectionTarget(conninfo: "host=a,b")
-    let rest = try #require(target.leavingOut([target.hosts[0]]))
-    #expect(rest.hosts.map(\.name) == ["b"])
+  @Test func tryingSomeHostsKeepsTheUpstream() throws {
+    let target = try ConnectionTarget(conninfo: "host=a,b,c port=1")
+    let rest = target.trying([target.hosts[2], target.hosts[1]])
+    #expect(rest.hosts.map(\.name) == ["c", "b"])
     #expect(rest.upstream == target.upstream)
-    #expect(target.leavingOut(Set(target.hosts)) == nil)
   }
 
   /// In a process of its own: only the environment tells libpq where the service file is.

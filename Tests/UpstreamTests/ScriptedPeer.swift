@@ -89,15 +89,19 @@ struct Connection: Sendable {
     return nil
   }
 
-  func send(_ type: Character, _ body: [UInt8] = []) {
+  @discardableResult
+  func send(_ type: Character, _ body: [UInt8] = []) -> Bool {
     send([type.asciiValue!] + Self.int32(Int32(body.count + 4)) + body)
   }
 
-  func send(_ bytes: [UInt8]) {
+  /// Returns false where the other side takes nothing any more.
+  @discardableResult
+  func send(_ bytes: [UInt8]) -> Bool {
     let sent = unsafe bytes.withUnsafeBytes { bytes in
       unsafe Glibc.send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
     }
     precondition(sent == bytes.count || sent < 0)
+    return sent >= 0
   }
 
   /// AuthenticationOk, a NoticeResponse where one is asked for, ParameterStatus, BackendKeyData, ReadyForQuery.
@@ -113,6 +117,9 @@ struct Connection: Sendable {
     send(
       "E", Array("SFATAL\u{0}VFATAL\u{0}C\(sqlState)\u{0}M\(text)\u{0}Fpostmaster.c\u{0}L1\u{0}Rmain\u{0}\u{0}".utf8))
   }
+
+  /// Sends nothing more; the other side sees the end.
+  func finishOutput() { _ = shutdown(descriptor, Int32(SHUT_WR)) }
 
   /// Blocks until the other side has closed.
   func waitForEnd() {

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from kit.daemon import Lifeguard
 from kit.postgres import PostgreSQL
+from kit.standby import Standby
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def servers() -> Iterator[tuple[PostgreSQL, PostgreSQL]]:
     """Primary and standby. Tests may write, and leave both running as they are."""
     primary = PostgreSQL()
     try:
-        standby = PostgreSQL(primary=primary)
+        standby = Standby(primary)
         yield primary, standby
         standby.remove()
     finally:

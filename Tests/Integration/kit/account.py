@@ -73,7 +73,8 @@ class Account:
     def lent(self, span: Span, dials: int = 0, pings: int = 0, waited: float = 0) -> None:
         """A client got a server connection some time in a span, after a wait of at least so long."""
         self.add(checkouts=1, server_assignments=1, connects=dials)
-        self.add(**{"pings/ok": pings})
+        self.add(**{"pings/ok": pings, "checkout_proofs/ping": pings, "checkout_proofs/dial": dials,
+                    "checkout_proofs/recent": 1 - pings - dials})
         self.took("wait", waited, span.seconds)
         self.took("connect", 0, span.seconds, dials)
         self.took("ping", 0, span.seconds, pings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -29,33 +30,12 @@ class PostgreSQL:
     can reach. On the loopback address the other roles get in: `app` and `alice` without a password, `guarded` with the
     password `right one` (SCRAM). Databases: `app`, owned by `app`, and `other`.
 
-    With `certificate` it offers TLS. Lines in `hba` come before those of the loopback address. With `primary` it is a
-    standby of that server, by streaming replication.
+    With `certificate` it offers TLS. Lines in `hba` come before those of the loopback address.
     """
 
     def __init__(self, *, max_connections: int = 200, settings: dict[str, str] | None = None,
-                 certificate: Certificate | None = None, authority: Path | None = None, hba: str = "",
-                 primary: PostgreSQL | None = None) -> None:
-        self.bin = server_binaries()
-        self.folder = Path(tempfile.mkdtemp(prefix="lifeguard-pg-", dir="/tmp"))
-        self.data = self.folder / "data"
-        self.log = self.folder / "postgresql.log"
-        self.port = free_port()
-        self._settings = {
-            "listen_addresses": "127.0.0.1", "unix_socket_directories": str(self.folder), "port": str(self.port),
-            "max_connections": str(max_connections), "fsync": "off", "full_page_writes": "off",
-            "synchronous_commit": "off", "max_wal_size": "2GB", "shared_buffers": "128MB",
-        } | (settings or {})
-        self._as_user: dict = {"cwd": self.folder}
-        if os.getuid() == 0:
-            self._as_user |= {"user": "postgres", "group": "postgres", "extra_groups": []}
-            shutil.chown(self.folder, "postgres", "postgres")
-        self._process: subprocess.Popen | None = None
-        if primary:
-            run([self.bin / "pg_basebackup", "-D", self.data, "-d", primary.superuser("postgres"), "-c", "fast", "-R"],
-                **self._as_user)
-            self.start()
-            return
+                 certificate: Certificate | None = None, authority: Path | None = None, hba: str = "") -> None:
+        self._take_place({"max_connections": str(max_connections)} | (settings or {}))
         run([self.bin / "initdb", "-D", self.data, "-A", "trust", "-U", "postgres", "-E", "UTF8",
              "--locale=C.UTF-8", "-N"], **self._as_user)
         if certificate:
@@ -77,6 +57,24 @@ class PostgreSQL:
         ):
             self.psql(sql, database="postgres")
         self.psql("grant create on schema public to public")
+
+    def _take_place(self, settings: dict[str, str]) -> None:
+        """Folder, port and settings, with nothing in the folder yet."""
+        self.bin = server_binaries()
+        self.folder = Path(tempfile.mkdtemp(prefix="lifeguard-pg-", dir="/tmp"))
+        self.data = self.folder / "data"
+        self.log = self.folder / "postgresql.log"
+        self.port = free_port()
+        self._settings = {
+            "listen_addresses": "127.0.0.1", "unix_socket_directories": str(self.folder), "port": str(self.port),
+            "fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_wal_size": "2GB",
+            "shared_buffers": "128MB",
+        } | settings
+        self._as_user: dict = {"cwd": self.folder}
+        if os.getuid() == 0:
+            self._as_user |= {"user": "postgres", "group": "postgres", "extra_groups": []}
+            shutil.chown(self.folder, "postgres", "postgres")
+        self._process: subprocess.Popen | None = None
 
     def _own(self, path: Path) -> Path:
         """A copy that the server's user can read, and nobody else."""
@@ -113,8 +111,33 @@ class PostgreSQL:
         self.stop(how)
         self.start()
 
+    def kill(self) -> None:
+        """SIGKILL for all of its processes, as if the machine were gone; its connections end with a reset."""
+        assert self._process is not None
+        self._signal(signal.SIGKILL)
+        self._process.wait(60)
+        self._process = None
+
+    def freeze(self) -> None:
+        """SIGSTOP: from now on it answers nobody, though the kernel still accepts connections for it."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Ends `freeze`."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To the postmaster first, so that it starts no further process."""
+        os.kill(self.pid, number)
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), number)
+
     def remove(self) -> None:
         """Stops it and removes its folder."""
+        if self._process is not None:
+            self.thaw()
         self.stop("immediate")
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from .wire import frame
 
@@ -54,11 +56,15 @@ class Refuser(_Port):
 
 
 class Relay(_Port):
-    """Between a daemon and its server. What is open at the moment can be stopped, and cut; what comes later passes."""
+    """Between a daemon and its server. What is open at the moment can be stopped, cut and half closed; what comes later
+    passes. What the server sends can be delayed, and damaged once."""
 
     def __init__(self, port: int) -> None:
         self._server_port = port
         self._links: list[_Link] = []
+        #: How long each piece of what the server sends is kept (s).
+        self.delay = 0.0
+        self._damage = threading.Event()
         super().__init__()
 
     def __exit__(self, *_) -> None:
@@ -82,25 +88,51 @@ class Relay(_Port):
             if not link.passes.is_set():
                 link.close()
 
+    def half_close(self) -> None:
+        """Ends what the servers send on the connections that are open; what the daemon sends still arrives."""
+        for link in self._links:
+            link.half_close()
+
+    def damage(self) -> None:
+        """The next piece that a server sends has its first byte inverted."""
+        self._damage.set()
+
+    @property
+    def is_damaging(self) -> bool:
+        """The piece to be damaged has not come yet."""
+        return self._damage.is_set()
+
+    def altered(self, data: bytes) -> bytes:
+        """What a server has sent, as it is passed on; after the delay."""
+        time.sleep(self.delay)
+        if not self._damage.is_set():
+            return data
+        self._damage.clear()
+        return bytes([data[0] ^ 0xFF]) + data[1:]
+
     def _serve(self, client: socket.socket) -> None:
-        self._links.append(_Link(client, socket.create_connection(("127.0.0.1", self._server_port))))
+        self._links.append(_Link(client, socket.create_connection(("127.0.0.1", self._server_port)), self.altered))
 
 
 class _Link:
-    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+    def __init__(self, client: socket.socket, server: socket.socket, altered: Callable[[bytes], bytes]) -> None:
         self._ends = (client, server)
         self.passes = threading.Event()
         self.passes.set()
-        for source, target in ((client, server), (server, client)):
+        for source, target, change in ((client, server, bytes), (server, client, altered)):
             source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=self._pass, args=(source, target), name="relay", daemon=True).start()
+            threading.Thread(target=self._pass, args=(source, target, change), name="relay", daemon=True).start()
 
-    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+    def _pass(self, source: socket.socket, target: socket.socket, change: Callable[[bytes], bytes]) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self.passes.wait()
-                target.sendall(data)
+                target.sendall(change(data))
         self.close()
+
+    def half_close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._ends[0].shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         for end in self._ends:

@@ -38,7 +38,8 @@ TIMES_IN_STATS = {
 #: Counters that only /metrics has, and some of them the status page.
 OTHER_COUNTERS = (
     "connects", "connect_failures", "checkouts", "checkins", "invalidations", "recycles", "overflow_dials",
-    "overflow_closes", "timeouts", "pings/ok", "pings/failed", "pings/timed_out", "cancels", "settings_applied",
+    "overflow_closes", "timeouts", "pings/ok", "pings/failed", "pings/timed_out", "checkout_proofs/recent",
+    "checkout_proofs/ping", "checkout_proofs/dial", "idle_losses", "cancels", "settings_applied",
     "settings_confirmed", "session_inspections", "session_scrubs", "statement_heals",
 )
 COUNTERS = (*IN_STATS, *OTHER_COUNTERS)
@@ -52,6 +53,7 @@ GAUGES = ("clients", "server_connections", "pinned_server_connections", "pins", 
 OF_THE_DAEMON = (
     "lifeguard_build_info", "lifeguard_uptime_seconds", "lifeguard_workers", "lifeguard_client_connections",
     "lifeguard_login_client_connections", "lifeguard_max_client_connections", "lifeguard_paused", "lifeguard_draining",
+    "lifeguard_host_state", "lifeguard_host_breaker", "lifeguard_host_role", "lifeguard_host_probes_total",
     "process_cpu_seconds_total", "process_start_time_seconds", "process_resident_memory_bytes",
     "process_virtual_memory_bytes", "process_open_fds", "process_max_fds",
 )
@@ -103,8 +105,9 @@ def compare_metrics(scrape: Scrape, account: Account, expect: Callable) -> None:
     label, counts = f"{account.database}/{account.user}", account.counts
     assert set(counts) <= set(COUNTERS), set(counts) - set(COUNTERS)
     for name in COUNTERS:
-        family, _, outcome = name.partition("/")
-        shown = scrape.pool(account, f"{family}_total", **({"outcome": outcome} if outcome else {}))
+        family, _, part = name.partition("/")
+        label_name = "proof" if family == "checkout_proofs" else "outcome"
+        shown = scrape.pool(account, f"{family}_total", **({label_name: part} if part else {}))
         expect(f"{label} {name}", shown, counts[name])
     expect(f"{label} checkouts - checkins",
            scrape.pool(account, "checkouts_total") - scrape.pool(account, "checkins_total"), account.holding)

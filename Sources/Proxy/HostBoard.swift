@@ -1,0 +1,251 @@
+import Locking
+import Pooling
+import Reactor
+import Settings
+import Telemetry
+import Upstream
+
+/// What the settings want of a host.
+private struct HostUse: Sendable {
+  /// For probes; nil where no upstream of the host names its user.
+  var login: ConnectionTarget?
+  /// The names of the databases on it, `*` among them.
+  var databases: [String] = []
+
+  func isPaused(by orders: Orders) -> Bool { databases.allSatisfy { orders.pauses($0) } }
+}
+
+/// All hosts of the upstreams: what is known of each, and who probes them. Any thread.
+///
+/// A host is probed with a login that is known to be meant for it: of an upstream that names its user, or else of the
+/// first pool that has connected, whose password may be a client's own.
+final class HostBoard: Sendable {
+  private struct State {
+    var records: [UpstreamHost: HostRecord] = [:]
+    /// The hosts that the settings name.
+    var configured: [UpstreamHost: HostUse] = [:]
+    /// The logins of pools that have connected to hosts whose settings give none.
+    var learned: [UpstreamHost: ConnectionTarget] = [:]
+    /// Where the WAL of each cluster's primary was, by system identifier.
+    var tracks: [String: WALTrack] = [:]
+    var health = HealthSettings()
+    var orders = Orders()
+    var isStopped = false
+  }
+
+  private let state = Mutex(State())
+  private let prober: Mutex<Prober?> = Mutex(nil)
+  /// Tells all workers that hosts are to be chosen anew.
+  private let changed: @Sendable () -> Void
+  private let log: @Sendable (PoolEvent) -> Void
+
+  init(changed: @escaping @Sendable () -> Void, log: @escaping @Sendable (PoolEvent) -> Void) {
+    self.changed = changed
+    self.log = log
+  }
+
+  /// Begins to probe.
+  func start(_ configuration: ServingConfiguration) {
+    let prober = Prober { [weak self] host, outcome in self?.probed(host, outcome) }
+    self.prober.withLock { $0 = prober }
+    apply(configuration)
+  }
+
+  /// Ends all probes.
+  func stop() {
+    state.withLock { $0.isStopped = true }
+    prober.withLock { $0 }?.stop()
+  }
+
+  // MARK: Settings
+
+  /// The hosts of these settings are probed from now on, by these rules.
+  func apply(_ configuration: ServingConfiguration) {
+    let configured = configuration.hostUses()
+    state.withLock { state in
+      state.configured = configured
+      state.health = configuration.settings.health
+      state.learned = state.learned.filter { configured[$0.key]?.login == nil && configured[$0.key] != nil }
+      state.records = state.records.filter { configured[$0.key] != nil }
+    }
+    plan()
+  }
+
+  /// PAUSE is there so that a server may be restarted when no connection is left: a host of which all databases are paused
+  /// is not probed either.
+  func follow(_ orders: Orders) {
+    state.withLock { $0.orders = orders }
+    plan()
+  }
+
+  /// The records of a pool's hosts, in their order.
+  func records(of target: ConnectionTarget) -> [HostRecord] {
+    state.withLock { state in
+      target.hosts.map { host in
+        if let record = state.records[host] { return record }
+        let record = HostRecord(host)
+        state.records[host] = record
+        return record
+      }
+    }
+  }
+
+  /// A pool has connected with this login.
+  func connected(_ target: ConnectionTarget, to host: UpstreamHost) {
+    let isNew = state.withLock { state in
+      guard let use = state.configured[host], use.login == nil, state.learned[host] == nil else { return false }
+      state.learned[host] = target
+      return true
+    }
+    if isNew { plan() }
+  }
+
+  /// Tells the prober whom to probe.
+  private func plan() {
+    // Plans are made and handed over under one lock, so that the newest is the last.
+    prober.withLock { prober in
+      let (plans, records) = state.withLock { state in
+        var plans: [UpstreamHost: ProbePlan] = [:]
+        if let interval = state.health.interval, !state.isStopped {
+          for (host, use) in state.configured where !use.isPaused(by: state.orders) {
+            guard let login = use.login ?? state.learned[host] else { continue }
+            plans[host] = ProbePlan(
+              target: login, intervalNanoseconds: interval.nanoseconds,
+              timeoutNanoseconds: state.health.timeout.nanoseconds)
+          }
+        }
+        for host in plans.keys where state.records[host] == nil { state.records[host] = HostRecord(host) }
+        return (plans, state.records)
+      }
+      for (host, record) in records { record.setProbed(plans[host] != nil) }
+      prober?.watch(plans)
+    }
+  }
+
+  // MARK: News
+
+  /// A dial has got through to a host that could not be reached: waiting pools try at once.
+  func recovered() { changed() }
+
+  /// A session on the host has said which role it has.
+  func saw(_ role: HostHealth.Role, on record: HostRecord) {
+    switch record.saw(role) {
+    case .known: return
+    case .news(let before):
+      tell(record.host, before, role)
+      changed()
+    case .doubtful: probeNow(record)
+    }
+  }
+
+  /// Somebody has seen a sign that the host has changed.
+  func probeNow(_ record: HostRecord) { prober.withLock { $0 }?.probeNow(record.host) }
+
+  private func probed(_ host: UpstreamHost, _ outcome: ProbeOutcome) {
+    let now = MonotonicTime(nanoseconds: EventLoop.monotonicNanoseconds())
+    let (record, rules, probe) = state.withLock { state in
+      let record = state.records[host]
+      let probe = HostBoard.probe(outcome, host, known: record?.facts, &state.tracks, now)
+      return (record, HostHealth.Rules(state.health), probe)
+    }
+    guard let record else { return }
+    let (before, after, isNews) = record.record(probe, rules, now)
+    var isRecovery = false
+    if case .failed = probe {} else { isRecovery = record.reached() }
+    tell(host, before, after)
+    if isNews || isRecovery { changed() }
+  }
+
+  /// Measures standbys by the primary of their cluster.
+  private static func probe(
+    _ outcome: ProbeOutcome, _ host: UpstreamHost, known: HostHealth.Facts?, _ tracks: inout [String: WALTrack],
+    _ now: MonotonicTime
+  ) -> HostHealth.Probe {
+    switch outcome {
+    case .failed(let text): return .failed(text)
+    case .refused(let text): return .refused(text)
+    case .answered(let latency, nil):
+      // The query was refused or cancelled: the host is what it was, but how far behind is not known.
+      let facts = HostHealth.Facts(role: known?.role, isReadOnly: known?.isReadOnly ?? false)
+      return .answered(latencyNanoseconds: latency, facts)
+    case .answered(let latency, let server?):
+      var facts = HostHealth.Facts(role: server.isInRecovery ? .standby : .primary, isReadOnly: server.isReadOnly)
+      if server.isInRecovery {
+        facts.lag = tracks[server.systemIdentifier]?.lag(replayed: server.walPosition, now)
+      } else {
+        tracks[server.systemIdentifier, default: WALTrack()].primary(host.label, at: server.walPosition, now)
+      }
+      return .answered(latencyNanoseconds: latency, facts)
+    }
+  }
+
+  private func tell(_ host: UpstreamHost, _ before: HostHealth, _ after: HostHealth) {
+    if before.state != after.state {
+      switch after.state {
+      case .up: log(.hostUp(host: host.label))
+      case .down: log(.hostDown(host: host.label, reason: after.lastError ?? ""))
+      case .unknown: break
+      }
+    }
+    tell(host, before.facts.role, after.facts.role)
+  }
+
+  private func tell(_ host: UpstreamHost, _ before: HostHealth.Role?, _ after: HostHealth.Role?) {
+    guard let before, let after, before != after else { return }
+    log(.hostRole(host: host.label, role: after.rawValue))
+  }
+
+  // MARK: What the control plane sees
+
+  /// All hosts, by name.
+  func snapshots(_ clock: SnapshotClock) -> [HostSnapshot] {
+    let records = state.withLock { Array($0.records.values) }
+    return records.map { HostSnapshot($0, clock) }.sorted { $0.host < $1.host }
+  }
+}
+
+extension HostHealth.Rules {
+  fileprivate init(_ settings: HealthSettings) { self.init(rise: settings.rise, fall: settings.fall) }
+}
+
+extension HostSnapshot {
+  fileprivate init(_ record: HostRecord, _ clock: SnapshotClock) {
+    self.init(host: record.host.label)
+    let known = record.snapshot
+    let health = known.health
+    state = health.state.rawValue
+    breaker = known.breaker.state.rawValue
+    isProbed = known.isProbed
+    role = health.facts.role?.rawValue
+    isReadOnly = health.facts.isReadOnly
+    latencyMicroseconds = health.latencyNanoseconds.map { Int($0 / 1000) }
+    lagBytes = health.facts.lag?.bytes
+    lagMicroseconds = health.facts.lag.map { $0.nanoseconds / 1000 }
+    lastError = health.lastError
+    since = health.state == .unknown ? nil : clock.wall(health.since.nanoseconds)
+    (answeredCount, refusedCount, failedCount) = (health.answeredCount, health.refusedCount, health.failedCount)
+    history = health.history.map {
+      Check(
+        outcome: $0.outcome.rawValue, time: clock.wall($0.at.nanoseconds),
+        latencyMicroseconds: $0.latencyNanoseconds.map { Int($0 / 1000) })
+    }
+  }
+}
+
+extension ServingConfiguration {
+  /// The hosts that the settings name.
+  fileprivate func hostUses() -> [UpstreamHost: HostUse] {
+    var uses: [UpstreamHost: HostUse] = [:]
+    for section in settings.databases.values.sorted(by: { $0.name < $1.name }) {
+      let user = section.upstream["user"]
+      // Which database clients will name is not known.
+      let isComplete = user != nil && (section.name != "*" || section.upstream["dbname"] != nil)
+      guard let target = try? target(section, database: section.name, user: user ?? "any") else { continue }
+      for host in target.hosts {
+        uses[host, default: HostUse()].databases.append(section.name)
+        if isComplete, uses[host]?.login == nil { uses[host]?.login = target }
+      }
+    }
+    return uses
+  }
+}

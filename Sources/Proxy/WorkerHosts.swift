@@ -1,0 +1,107 @@
+import Pooling
+import PostgresWire
+import Upstream
+
+/// How a server connection is known to be alive when a client gets it.
+enum ConnectionProof {
+  /// It has answered somebody recently: nothing was done.
+  case recent
+  /// It was pinged.
+  case ping
+  /// It was opened.
+  case dial
+}
+
+/// What the worker and the hosts of its pools tell each other.
+extension Worker {
+  // MARK: Dials
+
+  /// Chooses the hosts of a dial; nil where none may be dialed now, which the pool machine has been told.
+  func admit(_ token: ServerToken, _ pool: Pool) -> PoolHosts.Admission? {
+    switch pool.hosts.admit(isWanted: pools.hasWaiters(pool.id), time) {
+    case .go(let admission): return admission
+    case .refused(let until):
+      if let text = pool.hosts.lastFailure { pool.lastFailure = ConnectFailure(verdict: .unreachable, text: text) }
+      pools.dialDeferred(token, until: until, now: time)
+      return nil
+    }
+  }
+
+  /// A dial is over: the hosts' breakers hear of it, and so do all pools where a host has come back.
+  func hostsDialed(
+    _ pool: Pool, _ admission: PoolHosts.Admission, reached: UpstreamHost?, _ attempts: [DialAttempt]
+  ) {
+    let hasRecovered = pool.hosts.dialed(
+      admission, reached: reached, attempts: attempts, jitterPermille: randomPermille(), time)
+    if hasRecovered { environment.hosts.recovered() }
+  }
+
+  /// A connection is ready for use.
+  func hostOpened(_ server: Server) {
+    let host = server.link.host
+    hostsDialed(server.pool, server.admission, reached: host, server.link.failedAttempts)
+    environment.hosts.connected(server.pool.target, to: host)
+    if let role = server.role, let record = server.host { environment.hosts.saw(role, on: record) }
+  }
+
+  /// Counts what it took to be sure that the connection which a client gets is alive.
+  func countProof(of server: Server) {
+    switch server.proof {
+    case .recent: return
+    case .ping: server.pool.telemetry.checkoutsPinged.add()
+    case .dial: server.pool.telemetry.checkoutsDialed.add()
+    }
+    server.proof = .recent
+  }
+
+  // MARK: Signs of a change
+
+  /// The server has reported a parameter. A promotion shows itself so with the next reply of each session; a server that
+  /// is read-only from now on too, but that may be one client's setting, so the prober is asked.
+  func hostReported(_ server: Server, _ parameter: String) {
+    guard let host = server.host, pools.state(of: server.token) != .dialing else { return }
+    switch parameter {
+    case "in_hot_standby":
+      guard let role = server.role else { return }
+      if !server.pool.hosts.accepts(role) { pools.outdate(server.token, now: time) }
+      environment.hosts.saw(role, on: host)
+    case "default_transaction_read_only":
+      if server.pool.hosts.dependsOnRole { environment.hosts.probeNow(host) }
+    default: break
+    }
+  }
+
+  /// A client has got an error. 25006 (read-only transaction) may mean that the host is no primary any more.
+  func hostRefused(_ server: Server, _ error: Span<UInt8>) {
+    guard let host = server.host, server.pool.hosts.dependsOnRole,
+      let range = (try? ErrorFields.range(of: .code, in: error)).flatMap({ $0 }),
+      SQLState(WireText(error, range).text) == .readOnlyTransaction
+    else { return }
+    environment.hosts.probeNow(host)
+  }
+
+  /// More is known of hosts: pools in an outage try again where one can be reached, and connections to hosts that are not
+  /// what their pool wants any more are replaced, as soon as nobody has them.
+  func hostsChanged() {
+    for pool in allPools {
+      pool.hosts.changed()
+      if pool.hosts.canBeReached { pools.hostReached(pool.id, now: time) }
+    }
+    for server in servers.all {
+      guard let host = server.host, server.pool.hosts.isMisfit(host) else { continue }
+      switch server.work {
+      case .handOver, .closing: break
+      case .none, .ping, .settings, .inspection, .fence, .blockRollback, .cancelBeforeCleanup, .cleanup, .reset:
+        pools.outdate(server.token, now: time)
+      }
+    }
+    carryOutEffects()
+  }
+}
+
+extension Server {
+  /// The role of the server, as the session has reported it; nil before PostgreSQL 14.
+  fileprivate var role: HostHealth.Role? {
+    settings["in_hot_standby"].map { $0.text == "on" ? .standby : .primary }
+  }
+}
