@@ -35,6 +35,7 @@ let package = Package(
     .systemLibrary(name: "CStringPrep", pkgConfig: "libidn", providers: [.apt(["libidn-dev"])]),
     .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
     .target(name: "CTOML"),
+    .target(name: "CUring"),
 
     // The lock, which builds for ThreadSanitizer exchange.
     .target(name: "Locking", swiftSettings: strict),
@@ -50,7 +51,7 @@ let package = Package(
     .target(name: "Logs", dependencies: ["Settings", "Telemetry", "Locking"], swiftSettings: strict),
 
     // The kernel, libpq, and what joins them.
-    .target(name: "Reactor", dependencies: ["Locking", "CLinux", "COpenSSL"], swiftSettings: hot),
+    .target(name: "Reactor", dependencies: ["Locking", "CLinux", "COpenSSL", "CUring"], swiftSettings: hot),
     .target(name: "Upstream", dependencies: ["Locking", "CLibpq", "CLinux"], swiftSettings: strict),
     .target(
       name: "Proxy",

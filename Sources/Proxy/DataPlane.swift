@@ -81,6 +81,8 @@ public typealias Console =
 struct DataPlaneEnvironment: Sendable {
   /// This daemon's number among those that share cancel keys.
   let node: Int
+  /// What all workers wait on.
+  let driver: EventLoopDriver
   let dialers: Dialers
   let cancellers: Cancellers
   /// Log in at servers to try clients' passwords; apart from `dialers`, so that guesses keep no pool waiting.
@@ -147,11 +149,13 @@ public final class DataPlane: Sendable {
   /// Opens the listeners and starts the workers.
   ///
   /// - Parameters:
+  ///   - driver: what the workers wait on; one that this machine has.
   ///   - passed: listening sockets that the service manager has opened.
   ///   - console: called on a worker thread; must return at once.
   ///   - log: called on any thread; must return at once.
   public init(
-    configuration: ServingConfiguration, version: String, passed: [Int32] = [], console: @escaping Console,
+    configuration: ServingConfiguration, driver: EventLoopDriver, version: String, passed: [Int32] = [],
+    console: @escaping Console,
     log: @escaping @Sendable (PoolEvent) -> Void
   ) throws(ListenError) {
     let settings = configuration.settings
@@ -166,7 +170,7 @@ public final class DataPlane: Sendable {
     finished = Mutex(Finish(workersLeft: mailboxes.count))
     heartbeats = Mutex(Heartbeats(workers: mailboxes.count))
     let environment = DataPlaneEnvironment(
-      node: 0, dialers: dialers, cancellers: cancellers, verifiers: verifiers,
+      node: 0, driver: driver, dialers: dialers, cancellers: cancellers, verifiers: verifiers,
       homes: PoolHomes(settings, workers: workerCount),
       hosts: HostBoard(changed: { for mailbox in mailboxes { mailbox.post(.hostsChanged) } }, log: log),
       workerTelemetry: mailboxes.map { _ in WorkerTelemetry() }, consoleVersion: version, log: log,
@@ -250,6 +254,9 @@ public final class DataPlane: Sendable {
 
   /// The threads that serve clients.
   public var workerCount: Int { workers.count }
+
+  /// What they wait on.
+  public var driver: EventLoopDriver { environment.driver }
 
   /// The pools now. No worker is asked.
   public func pools() -> [PoolSnapshot] {

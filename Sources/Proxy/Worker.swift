@@ -93,7 +93,7 @@ final class Worker: EventLoopDelegate {
     self.configuration = configuration
     self.environment = environment
     telemetry = environment.workerTelemetry[index]
-    loop = EventLoop()
+    loop = EventLoop(environment.driver)
     loop.watchMail(mailbox.descriptor)
     for name in settings.databases.keys where name != "*" { openPoolsAhead(database: name) }
   }

@@ -98,6 +98,11 @@ import Glibc
     }
   }
 
+  /// Where the waiting bytes are, for the kernel; until the queue is next changed.
+  var memory: UnsafeRawBufferPointer {
+    unsafe UnsafeRawBufferPointer(start: base.map { unsafe UnsafeRawPointer($0 + head) }, count: count)
+  }
+
   /// The waiting bytes in an array of their own.
   public var copy: [UInt8] {
     guard let base = unsafe base else { return [] }

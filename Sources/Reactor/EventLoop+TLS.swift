@@ -22,6 +22,8 @@ extension EventLoop {
     tls.prepend(&slot.output)
     take(tls, for: slot)
     tls.keep(received)
+    tls.keep(slot.held.bytes)
+    slot.held.release(to: blocks)
     if tls.isHolding { resumed.append(slot.id) }
   }
 
@@ -38,42 +40,15 @@ extension EventLoop {
 
   // MARK: Input
 
-  /// One receive. What the stream holds from before comes first; as long as it does, the kernel keeps what it has.
-  func receive(_ slot: Slot, _ connection: Connection, _ tls: TLSStream) {
-    let socket = slot.id
-    // The kernel reports a broken connection also while receiving is stopped, and all of its bytes come before its end.
-    let isForced = !slot.isReceiving
-    if tls.isHolding {
-      deliver(slot, connection, tls, isForced: isForced)
-      guard slot.id == socket, !slot.isUnwatched, !tls.isHolding else { return }
-    }
-    switch unsafe System.receive(slot.descriptor, into: scratch) {
-    case .bytes(0): end(slot, connection, .endOfStream)
-    case .bytes(let count):
-      unsafe tls.offer(UnsafeRawBufferPointer(rebasing: scratch[..<count]))
-      deliver(slot, connection, tls, isForced: isForced)
-    case .wouldBlock: break
-    case .failed(let error): end(slot, connection, .failed(error))
-    }
-  }
-
-  /// Hands over what streams hold whose sockets are received from again. No handler runs inside another, so this waits
-  /// for its place in the turn.
-  func deliverHeld() {
-    guard !resumed.isEmpty else { return }
-    let sockets = resumed
-    resumed.removeAll(keepingCapacity: true)
-    for socket in sockets {
-      guard let slot = slot(socket), !slot.isUnwatched, slot.isReceiving, let tls = slot.tls, tls.isHolding,
-        case .connection(let connection) = slot.role
-      else { continue }
-      deliver(slot, connection, tls, isForced: false)
-    }
+  /// Bytes of the stream came in.
+  func arrived(_ bytes: UnsafeRawBufferPointer, _ slot: Slot, _ connection: Connection, _ tls: TLSStream) {
+    if tls.isHolding { tls.keep(unsafe Span(_unsafeBytes: bytes)) } else { unsafe tls.offer(bytes) }
+    deliver(slot, connection, tls)
   }
 
   /// Decrypts and hands over, until more must be received or until the owner wants no more: it may stop receiving,
   /// release or close the connection whenever it is told something.
-  private func deliver(_ slot: Slot, _ connection: Connection, _ tls: TLSStream, isForced: Bool) {
+  func deliver(_ slot: Slot, _ connection: Connection, _ tls: TLSStream) {
     let socket = slot.id
     while true {
       let (count, stop) = unsafe tls.decrypt(into: plaintext)
@@ -86,9 +61,9 @@ extension EventLoop {
       switch stop {
       case .needsInput: return
       case .bufferFull, .secured:
-        guard slot.isReceiving || isForced else { return tls.keepInput() }
+        guard slot.takesInput else { return tls.keepInput() }
       case .ended(let reason):
-        guard slot.isReceiving || isForced else { return }
+        guard slot.takesInput else { return }
         if case .tlsFailed = reason { transferRecords(slot, tls) }
         return end(slot, connection, reason)
       }
@@ -142,7 +117,7 @@ extension EventLoop {
   /// Offers records to the kernel.
   func transferRecords(_ slot: Slot, _ tls: TLSStream) {
     guard !tls.ciphertext.isEmpty else { return }
-    tls.consume(transfer(tls.ciphertext.bytes, on: slot))
+    slot.consumeOutgoing(unsafe transfer(slot.outgoing, on: slot), blocks)
   }
 
   private func encrypt(_ bytes: Span<UInt8>, on slot: Slot, _ tls: TLSStream) {

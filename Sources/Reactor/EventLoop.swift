@@ -2,11 +2,12 @@ import CLinux
 import Glibc
 
 /// Waits for the kernel, moves bytes, fires timers: one loop a worker thread. The interface is completion-style
-/// (received, ended, drained, accepted), so that drivers other than epoll fit behind it.
+/// (received, ended, drained, accepted); a driver, epoll or io_uring, is behind it.
 ///
 /// A turn: wait for events; hand each to its owner; fire due timers; let the worker finish (`turnEnding`); send all
-/// output that piled up, one system call a socket. Descriptors are registered level-triggered once, and touched again
-/// only for back-pressure and for output that the kernel would not take.
+/// output that piled up.
+///
+/// Everything is used on the thread that made the loop.
 @safe public final class EventLoop {
   /// Output waiting on one socket (bytes) above which whoever produces it should stop.
   public static let highWater = 256 * 1024
@@ -16,12 +17,9 @@ import Glibc
   public static let receiveSize = 64 * 1024
   /// Output at least this long is offered to the kernel at once, without a copy, when nothing else waits.
   static let directSendSize = 8 * 1024
-  private static let eventsPerTurn = 512
   private static let acceptsPerTurn = 64
   /// On a listener that other loops wait on too, so that they get their part.
   private static let acceptsPerTurnShared = 8
-  /// One client wakes one of the loops that wait on a shared listener, not all (epoll_ctl(2), EPOLLEXCLUSIVE).
-  private static let exclusiveWakeUp: UInt32 = 1 << 28
   /// Pause after the kernel refused to accept for want of descriptors or memory.
   private static let acceptRetryNanoseconds: Int64 = 100_000_000
 
@@ -35,42 +33,32 @@ import Glibc
   /// The worker, while `run` runs.
   private var delegate: (any EventLoopDelegate)?
 
-  private let epoll: Int32
-  private var slots: [Slot] = []
+  private let driver: Driver
+  private(set) var slots: [Slot] = []
   private var freeSlots: [UInt32] = []
   private var dirty: [Slot] = []
   /// Sockets whose output failed: their owners hear of it in the next turn.
   private var failed: [(SocketID, StreamEnd)] = []
-  /// Sockets that are received from again and whose TLS stream holds bytes, which come at the next chance.
+  /// Sockets that are received from again and hold bytes, which come at the next chance.
   var resumed: [SocketID] = []
   private var timers = TimerQueue()
   private var stopping = false
   /// An owner was told `drained` after the worker had finished its turn: another turn follows at once.
   private var hasDrained = false
-  /// What one receive took.
-  let scratch: UnsafeMutableRawBufferPointer
-  /// What is decrypted of it.
+  /// What is decrypted of what was received.
   let plaintext: UnsafeMutableRawBufferPointer
-  private let events: UnsafeMutableBufferPointer<epoll_event>
 
   /// CLOCK_MONOTONIC in nanoseconds, read now; for other threads.
   public static func monotonicNanoseconds() -> Int64 { System.monotonicNanoseconds() }
 
-  public init() {
-    epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
-    precondition(epoll >= 0, "epoll_create1: errno \(errno)")
+  /// - Parameter driver: one that `EventLoopDriver.obstacle` has nothing against.
+  public init(_ driver: EventLoopDriver) {
+    self.driver = Driver(driver)
     now = System.monotonicNanoseconds()
-    unsafe scratch = .allocate(byteCount: EventLoop.receiveSize, alignment: 64)
     unsafe plaintext = .allocate(byteCount: EventLoop.receiveSize, alignment: 64)
-    unsafe events = .allocate(capacity: EventLoop.eventsPerTurn)
   }
 
-  deinit {
-    unsafe scratch.deallocate()
-    unsafe plaintext.deallocate()
-    unsafe events.deallocate()
-    System.closeDescriptor(epoll)
-  }
+  deinit { unsafe plaintext.deallocate() }
 
   // MARK: Sockets
 
@@ -78,8 +66,8 @@ import Glibc
   /// that belongs to somebody else (libpq) is only released. With `tls`, the owner sees plaintext.
   public func adopt(_ descriptor: Int32, for connection: Connection, owned: Bool, tls: TLSStream? = nil) {
     let slot = takeSlot(.connection(connection), descriptor: descriptor, owned: owned)
-    slot.interest = EPOLLIN.rawValue
-    control(EPOLL_CTL_ADD, slot)
+    slot.isReceiving = true
+    driver.watch(slot)
     connection.socket = slot.id
     if let tls { take(tls, for: slot) }
   }
@@ -88,19 +76,23 @@ import Glibc
   public func adopt(_ socket: ReleasedSocket, for connection: Connection) {
     adopt(socket.descriptor, for: connection, owned: socket.isOwned, tls: socket.tls)
     send(socket.unsent.span, to: connection.socket)
+    if let slot = slot(connection.socket), !socket.unread.isEmpty {
+      slot.hold(socket.unread.span, blocks)
+      resumed.append(slot.id)
+    }
   }
 
   /// Stops watching without closing: for a client that moves to another loop, which adopts all of it. It is received
-  /// from there, also where that was stopped here.
+  /// from there, also where that was stopped here. Only at the end of a turn: what has come in by then goes along.
   public func release(_ connection: Connection) -> ReleasedSocket {
     guard let slot = slot(connection.socket) else { preconditionFailure("released a connection without a socket") }
     connection.socket = .none
-    if !slot.isUnwatched { control(EPOLL_CTL_DEL, slot) }
+    if !slot.isUnwatched { driver.detach(slot, self) }
     let released = ReleasedSocket(
-      descriptor: slot.descriptor, isOwned: slot.isOwned, tls: slot.tls, unsent: slot.output.copy)
+      descriptor: slot.descriptor, isOwned: slot.isOwned, tls: slot.tls, unsent: slot.output.copy,
+      unread: slot.held.copy)
     slot.tls?.leave()
-    slot.reset(blocks)
-    freeSlots.append(slot.id.index)
+    retire(slot)
     return released
   }
 
@@ -113,7 +105,7 @@ import Glibc
       if let tls = slot.tls {
         if sendDirectly(bytes, on: slot, tls) { return }
       } else {
-        start = transfer(bytes, on: slot)
+        start = unsafe bytes.withUnsafeBytes { unsafe transfer($0, on: slot) }
         if start == bytes.count || slot.isBroken { return }
       }
     }
@@ -143,9 +135,11 @@ import Glibc
   /// Stops or resumes receiving. While it is stopped only a broken connection is noticed: what the kernel still has of
   /// it comes in then, and its end.
   public func setReceiving(_ receiving: Bool, on socket: SocketID) {
-    guard let slot = slot(socket) else { return }
-    setInterest(slot, receiving ? slot.interest | EPOLLIN.rawValue : slot.interest & ~EPOLLIN.rawValue)
-    if receiving, let tls = slot.tls, tls.isHolding { resumed.append(slot.id) }
+    guard let slot = slot(socket), slot.isReceiving != receiving else { return }
+    slot.isReceiving = receiving
+    guard !slot.isUnwatched else { return }
+    driver.update(slot)
+    if receiving && slot.isHolding { resumed.append(slot.id) }
   }
 
   /// Sends what is queued, then closes. The owner hears nothing more of the socket.
@@ -157,7 +151,9 @@ import Glibc
     if slot.pendingOutput == 0 || slot.isBroken {
       drop(slot)
     } else {
-      setInterest(slot, slot.interest & ~EPOLLIN.rawValue)
+      slot.isReceiving = false
+      slot.held.release(to: blocks)
+      if !slot.isUnwatched { driver.update(slot) }
       scheduleOwn(slot, after: EventLoop.closingNanoseconds)
     }
   }
@@ -175,7 +171,7 @@ import Glibc
       endOutput(slot, tls)
       transferRecords(slot, tls)
     } else if !slot.output.isEmpty {
-      _ = transfer(slot.output.bytes, on: slot)
+      transferOutput(slot)
     }
     slot.discardOutput(blocks)
     slot.isBroken = true
@@ -194,19 +190,7 @@ import Glibc
   /// Accepts clients on a listener until `stopListening`.
   public func listen(on listener: Listener) {
     let slot = takeSlot(.listener(listener), descriptor: listener.descriptor, owned: false)
-    watch(slot, listener)
-  }
-
-  private func watch(_ slot: Slot, _ listener: Listener) {
-    slot.interest = listener.isShared ? EPOLLIN.rawValue | EventLoop.exclusiveWakeUp : EPOLLIN.rawValue
-    control(EPOLL_CTL_ADD, slot)
-    slot.isUnwatched = false
-  }
-
-  /// An exclusive wish cannot be changed, so it is taken back as a whole.
-  private func unwatch(_ slot: Slot) {
-    control(EPOLL_CTL_DEL, slot)
-    slot.isUnwatched = true
+    driver.watch(slot)
   }
 
   /// Stops accepting on all listeners.
@@ -221,9 +205,7 @@ import Glibc
 
   /// Watches a mailbox's descriptor; `mailArrived` is called when it is readable.
   public func watchMail(_ descriptor: Int32) {
-    let slot = takeSlot(.mail, descriptor: descriptor, owned: false)
-    slot.interest = EPOLLIN.rawValue
-    control(EPOLL_CTL_ADD, slot)
+    driver.watch(takeSlot(.mail, descriptor: descriptor, owned: false))
   }
 
   /// Has `timerFired(token)` called once the clock has reached `deadline` (nanoseconds, as `now`).
@@ -237,34 +219,32 @@ import Glibc
   public func run(_ delegate: any EventLoopDelegate) {
     self.delegate = delegate
     while !stopping {
-      flush()
-      wait()
+      driver.flush(self)
+      driver.wait(timeout: timeout())
+      handleEvents()
     }
-    flush()
+    // What is still to be said leaves without a wait.
+    driver.flush(self)
+    driver.wait(timeout: 0)
+    driver.finishOutput(self)
     self.delegate = nil
   }
 
   /// Ends `run` after this turn.
   public func stop() { stopping = true }
 
-  private func wait() {
-    let timeout: Int32
+  /// Nanoseconds until the next timer; nil for ever.
+  private func timeout() -> Int64? {
     if !failed.isEmpty || !resumed.isEmpty || hasDrained {
       hasDrained = false
-      timeout = 0
-    } else if let deadline = timers.nextDeadline {
-      let left = max(0, deadline - now)
-      timeout = Int32(min((left + 999_999) / 1_000_000, 60_000))
-    } else {
-      timeout = -1
+      return 0
     }
-    let count = unsafe epoll_wait(epoll, events.baseAddress, Int32(events.count), timeout)
-    precondition(count >= 0 || errno == EINTR, "epoll_wait: errno \(errno)")
+    return timers.nextDeadline.map { max(0, $0 - now) }
+  }
+
+  private func handleEvents() {
     now = System.monotonicNanoseconds()
-    for index in 0..<Int(max(count, 0)) {
-      let event = unsafe events[index]
-      unsafe dispatch(event.events, SocketID(raw: event.data.u64))
-    }
+    driver.dispatch(self)
     reportFailures()
     deliverHeld()
     while let token = timers.popDue(at: now) {
@@ -273,42 +253,73 @@ import Glibc
     delegate?.turnEnding()
   }
 
-  private func dispatch(_ ready: UInt32, _ socket: SocketID) {
-    guard let slot = slot(socket) else { return }
-    switch slot.role {
-    case .connection(let connection):
-      if ready & EPOLLOUT.rawValue != 0 { writable(slot) }
-      // `drained` may have closed it.
-      guard connection.socket == socket else { return }
-      if ready & (EPOLLIN.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 { receive(slot, connection, ready) }
-    case .closing:
-      if ready & (EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 { drop(slot) } else { writable(slot) }
-    case .listener(let listener): accept(slot, listener)
-    case .mail: delegate?.mailArrived()
-    case .free: break
+  func mailArrived() { delegate?.mailArrived() }
+
+  // MARK: Input
+
+  /// Bytes came in. They are valid during the call only.
+  func arrived(_ bytes: UnsafeRawBufferPointer, _ slot: Slot, _ connection: Connection) {
+    if !slot.takesInput || !slot.held.isEmpty {
+      slot.hold(unsafe Span(_unsafeBytes: bytes), blocks)
+    } else if let tls = slot.tls {
+      unsafe arrived(bytes, slot, connection, tls)
+    } else {
+      connection.received(unsafe Span(_unsafeBytes: bytes))
     }
   }
 
-  private func receive(_ slot: Slot, _ connection: Connection, _ ready: UInt32) {
-    let isPaused = slot.interest & EPOLLIN.rawValue == 0
-    if isPaused && ready & (EPOLLHUP.rawValue | EPOLLERR.rawValue) == 0 { return }
-    if let tls = slot.tls { return receive(slot, connection, tls) }
-    switch unsafe System.receive(slot.descriptor, into: scratch) {
-    case .bytes(0): end(slot, connection, .endOfStream)
-    case .bytes(let count):
-      let bytes = unsafe Span<UInt8>(_unsafeBytes: UnsafeRawBufferPointer(rebasing: scratch[..<count]))
-      connection.received(bytes)
-    case .wouldBlock: break
-    case .failed(let error): end(slot, connection, .failed(error))
+  /// The connection broke while the owner wanted no input.
+  func hungUp(_ slot: Slot, _ connection: Connection) {
+    slot.isHungUp = true
+    driver.update(slot)
+    deliverHeld(slot, connection)
+  }
+
+  /// The peer sends no more. Its owner hears of it after what is held; until it wants that, the end waits, and is found
+  /// again.
+  func foundEnd(_ slot: Slot, _ connection: Connection) {
+    guard slot.takesInput else { return }
+    deliverHeld(slot, connection)
+    if connection.socket == slot.id, slot.takesInput, !slot.isHolding, !slot.isUnwatched {
+      end(slot, connection, .endOfStream)
     }
+  }
+
+  /// Receiving failed: after what came before, there is nothing more.
+  func broke(_ slot: Slot, _ connection: Connection, _ reason: StreamEnd) {
+    slot.isHungUp = true
+    deliverHeld(slot, connection)
+    if connection.socket == slot.id && !slot.isUnwatched { end(slot, connection, reason) }
+  }
+
+  /// Hands over what sockets hold that are received from again. No handler runs inside another, so this waits for its
+  /// place in the turn.
+  private func deliverHeld() {
+    guard !resumed.isEmpty else { return }
+    let sockets = resumed
+    resumed.removeAll(keepingCapacity: true)
+    for socket in sockets {
+      if let slot = slot(socket), slot.takesInput, case .connection(let connection) = slot.role {
+        deliverHeld(slot, connection)
+      }
+    }
+  }
+
+  func deliverHeld(_ slot: Slot, _ connection: Connection) {
+    guard slot.isHolding, !slot.isUnwatched else { return }
+    if let tls = slot.tls { return deliver(slot, connection, tls) }
+    // The owner may stop receiving, and close or release the connection.
+    var bytes = ByteQueue()
+    swap(&bytes, &slot.held)
+    connection.received(bytes.bytes)
+    bytes.release(to: blocks)
   }
 
   /// The owner is told once; the socket is no longer watched for input, or a level-triggered end would come each turn.
   func end(_ slot: Slot, _ connection: Connection, _ end: StreamEnd) {
     slot.isBroken = true
     slot.discardOutput(blocks)
-    control(EPOLL_CTL_DEL, slot)
-    slot.isUnwatched = true
+    driver.unwatch(slot)
     connection.ended(end)
   }
 
@@ -326,20 +337,35 @@ import Glibc
     }
   }
 
-  private func accept(_ slot: Slot, _ listener: Listener) {
+  // MARK: Clients
+
+  /// Accepts those who wait on a listener.
+  func accept(_ slot: Slot, _ listener: Listener) {
     let most = listener.isShared ? EventLoop.acceptsPerTurnShared : EventLoop.acceptsPerTurn
     for _ in 0..<most {
       guard case .listener = slot.role, let outcome = listener.accept() else { return }
       switch outcome {
       case .success((let descriptor, let peer)): delegate?.accepted(descriptor, from: peer, on: listener)
       case .failure(let failure) where failure.isPassing: continue
-      case .failure(let failure):
-        unwatch(slot)
-        scheduleOwn(slot, after: EventLoop.acceptRetryNanoseconds)
-        delegate?.acceptFailed(failure.error, on: listener)
-        return
+      case .failure(let failure): return acceptFailed(slot, listener, failure.error)
       }
     }
+  }
+
+  /// The kernel has accepted a client.
+  func accepted(_ descriptor: Int32, _ listener: Listener) {
+    if let peer = PeerAddress.remote(of: descriptor) {
+      delegate?.accepted(descriptor, from: peer, on: listener)
+    } else {
+      System.closeDescriptor(descriptor)
+    }
+  }
+
+  /// Accepting pauses: at once it would only fail again.
+  func acceptFailed(_ slot: Slot, _ listener: Listener, _ error: Int32) {
+    driver.unwatch(slot)
+    scheduleOwn(slot, after: EventLoop.acceptRetryNanoseconds)
+    delegate?.acceptFailed(error, on: listener)
   }
 
   /// Timer tokens from here on are the loop's own.
@@ -353,7 +379,9 @@ import Glibc
     let index = Int(token & 0xffff_ffff)
     guard EventLoop.ownTokens | slots[index].id.raw == token else { return }
     switch slots[index].role {
-    case .listener(let listener): watch(slots[index], listener)
+    case .listener:
+      slots[index].isUnwatched = false
+      driver.watch(slots[index])
     case .closing: drop(slots[index])
     case .connection, .mail, .free: break
     }
@@ -361,31 +389,37 @@ import Glibc
 
   // MARK: Output
 
-  private func flush() {
+  /// Empties the list of sockets to send on, also of those that are added meanwhile.
+  func takeDirty(_ body: (Slot) -> Void) {
     var index = 0
     while index < dirty.count {
       let slot = dirty[index]
       index += 1
       slot.isDirty = false
-      if slot.pendingOutput > 0 { writable(slot) }
+      body(slot)
     }
     dirty.removeAll(keepingCapacity: true)
   }
 
-  /// Offers what is queued to the kernel.
-  private func writable(_ slot: Slot) {
-    let isEmpty: Bool
-    if let tls = slot.tls {
-      encryptOutput(slot, tls)
-      transferRecords(slot, tls)
-      isEmpty = tls.ciphertext.isEmpty
-    } else {
-      slot.output.consume(transfer(slot.output.bytes, on: slot), to: blocks)
-      isEmpty = slot.output.isEmpty
-    }
+  /// Makes what is queued ready for the kernel.
+  func prepareOutput(_ slot: Slot) {
+    if let tls = slot.tls { encryptOutput(slot, tls) }
+  }
+
+  /// Offers what is ready to the kernel.
+  func transferOutput(_ slot: Slot) {
+    guard slot.hasOutgoing, !slot.isBroken else { return }
+    slot.consumeOutgoing(unsafe transfer(slot.outgoing, on: slot), blocks)
+  }
+
+  /// The kernel has taken what it would.
+  func outputSettled(_ slot: Slot) {
     if slot.isBroken { return slot.discardOutput(blocks) }
-    if isEmpty {
-      if slot.waitsForOutput { setInterest(slot, slot.interest & ~EPOLLOUT.rawValue) }
+    if !slot.hasOutgoing {
+      if slot.waitsForOutput {
+        slot.waitsForOutput = false
+        driver.update(slot)
+      }
       if case .closing = slot.role {
         // Somebody may wait for it.
         hasDrained = true
@@ -404,9 +438,8 @@ import Glibc
   }
 
   /// One send. Returns the bytes taken; a failure marks the slot broken and is reported next turn.
-  func transfer(_ bytes: Span<UInt8>, on slot: Slot) -> Int {
-    let outcome = unsafe bytes.withUnsafeBytes { buffer in unsafe System.send(slot.descriptor, buffer) }
-    switch outcome {
+  func transfer(_ bytes: UnsafeRawBufferPointer, on slot: Slot) -> Int {
+    switch unsafe System.send(slot.descriptor, bytes) {
     case .bytes(let count): return count
     case .wouldBlock: return 0
     case .failed(let error):
@@ -421,7 +454,11 @@ import Glibc
     failed.append((slot.id, end))
   }
 
-  func wantOutput(_ slot: Slot) { setInterest(slot, slot.interest | EPOLLOUT.rawValue) }
+  func wantOutput(_ slot: Slot) {
+    guard !slot.waitsForOutput, !slot.isUnwatched else { return }
+    slot.waitsForOutput = true
+    driver.update(slot)
+  }
 
   // MARK: Slots
 
@@ -445,34 +482,30 @@ import Glibc
     return slot
   }
 
-  private func drop(_ slot: Slot) {
-    // Closing a descriptor ends the watch too, as long as nobody has another descriptor for it.
-    if !slot.isUnwatched && !slot.isOwned { control(EPOLL_CTL_DEL, slot) }
+  /// The end of a socket.
+  func drop(_ slot: Slot) {
+    if !slot.isUnwatched { driver.unwatchClosing(slot) }
     slot.tls?.detach(from: slot.descriptor)
     if slot.isOwned { System.closeDescriptor(slot.descriptor) }
+    retire(slot)
+  }
+
+  private func retire(_ slot: Slot) {
     slot.reset(blocks)
+    if slot.operations.isIdle { free(slot) } else { slot.isLeaving = true }
+  }
+
+  /// The slot may have another socket.
+  func free(_ slot: Slot) {
+    slot.isLeaving = false
     freeSlots.append(slot.id.index)
-  }
-
-  private func setInterest(_ slot: Slot, _ interest: UInt32) {
-    guard slot.interest != interest, !slot.isUnwatched else { return }
-    slot.interest = interest
-    control(EPOLL_CTL_MOD, slot)
-  }
-
-  private func control(_ operation: Int32, _ slot: Slot) {
-    var event = unsafe epoll_event()
-    unsafe event.events = slot.interest
-    unsafe event.data.u64 = slot.id.raw
-    let outcome = unsafe epoll_ctl(epoll, operation, slot.descriptor, &event)
-    precondition(outcome == 0, "epoll_ctl: errno \(errno)")
   }
 }
 
 extension SocketID {
-  fileprivate var raw: UInt64 { UInt64(generation) << 32 | UInt64(index) }
+  var raw: UInt64 { UInt64(generation) << 32 | UInt64(index) }
 
-  fileprivate init(raw: UInt64) {
+  init(raw: UInt64) {
     self.init(index: UInt32(truncatingIfNeeded: raw), generation: UInt32(truncatingIfNeeded: raw >> 32))
   }
 }

@@ -326,6 +326,17 @@ extension PeerAddress {
     return outcome == 0 ? of(storage, descriptor: descriptor) : nil
   }
 
+  /// The other end of a socket; nil where it has left already.
+  static func remote(of descriptor: Int32) -> PeerAddress? {
+    var storage = sockaddr_storage()
+    var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+    let outcome = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+      unsafe getpeername(
+        descriptor, UnsafeMutableRawPointer(pointer).assumingMemoryBound(to: sockaddr.self), &length)
+    }
+    return outcome == 0 ? of(storage, descriptor: descriptor) : nil
+  }
+
   fileprivate static func of(_ storage: sockaddr_storage, descriptor: Int32) -> PeerAddress {
     switch Int32(storage.ss_family) {
     case AF_INET:

@@ -12,12 +12,15 @@ public struct ReleasedSocket {
   let isOwned: Bool
   /// What the owner had queued and TLS, or the kernel, has not taken.
   let unsent: [UInt8]
+  /// What was received in clear and the owner has not been given.
+  let unread: [UInt8]
 
-  init(descriptor: Int32, isOwned: Bool, tls: TLSStream?, unsent: [UInt8]) {
+  init(descriptor: Int32, isOwned: Bool, tls: TLSStream?, unsent: [UInt8], unread: [UInt8]) {
     self.descriptor = descriptor
     self.isOwned = isOwned
     self.tls = tls
     self.unsent = unsent
+    self.unread = unread
   }
 
   /// Closes (or gives back) what no loop will adopt. What was unsent is lost.

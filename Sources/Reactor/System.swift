@@ -4,6 +4,9 @@ import Glibc
 /// The kernel calls of the data plane in one place. EINTR is retried here; "would block" is a value; EBADF is our own
 /// bug and traps.
 enum System {
+  /// One client wakes one of the loops that wait on a shared listener, not all (epoll_ctl(2), EPOLLEXCLUSIVE).
+  static let exclusiveWakeUp: UInt32 = 1 << 28
+
   enum Transfer {
     case bytes(Int)
     case wouldBlock

@@ -67,9 +67,7 @@ enum Keys {
       "workers", \.workers,
       ValueFormat<Int>.integer(ServerSettings.workerRange, example: 2, words: "auto").or("auto")),
     Key("max_clients", \.maxClients, .integer(1...1_000_000, example: 10_000)),
-    Key(
-      "event_loop", \.eventLoop,
-      .choice.refusing { $0 == .ioUring ? "= \"io_uring\" is not supported yet" : nil }),
+    Key("event_loop", \.eventLoop, .choice),
     Key(
       "client_login_timeout", \.clientLoginTimeout,
       .timeOrOff(example: "60s", zero: "nobody could log in; \"off\" waits for ever")),

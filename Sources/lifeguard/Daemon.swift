@@ -175,7 +175,7 @@ final class Daemon: Sendable {
     let settings = configuration.settings
     var daemon = DaemonSnapshot(
       version: Lifeguard.version, startTime: startTime, time: .now, workers: dataPlane?.workerCount ?? 0,
-      eventLoop: "epoll", maxClients: settings.server.maxClients)
+      eventLoop: dataPlane?.driver.rawValue ?? "", maxClients: settings.server.maxClients)
     let orders = dataPlane?.orders ?? Orders()
     daemon.isDraining = isDraining
     daemon.isPaused = orders.pausesAll

@@ -3,6 +3,7 @@ import ArgumentParser
 import Logging
 import Logs
 import Proxy
+import Reactor
 import Settings
 import StatusServer
 
@@ -38,6 +39,13 @@ struct Serve: AsyncParsableCommand {
       throw ExitCode.failure
     }
     for warning in configuration.warnings { logger.warning("\(warning)") }
+    let driver: EventLoopDriver
+    do {
+      driver = try EventLoopDriver(settings.server.eventLoop, logger: logger)
+    } catch {
+      logger.critical("\(error)")
+      throw ExitCode.failure
+    }
     Descriptors.check(settings, limit: Descriptors.raiseLimit(), logger: logger)
 
     let signals = Signals()
@@ -52,7 +60,7 @@ struct Serve: AsyncParsableCommand {
     let dataPlane: DataPlane
     do {
       dataPlane = try DataPlane(
-        configuration: configuration, version: "\(Lifeguard.version) (Lifeguard)", passed: passed,
+        configuration: configuration, driver: driver, version: "\(Lifeguard.version) (Lifeguard)", passed: passed,
         console: { command, reply in daemon.console(command, reply: reply) }, log: { log.take($0) })
     } catch {
       logger.critical("\(error) ([server] listen)")
@@ -83,7 +91,8 @@ struct Serve: AsyncParsableCommand {
     logger.notice(
       "ready",
       metadata: [
-        "version": "\(Lifeguard.version)", "event_loop": "epoll", "workers": "\(DataPlane.workerCount(settings))",
+        "version": "\(Lifeguard.version)", "event_loop": "\(driver.rawValue)",
+        "workers": "\(DataPlane.workerCount(settings))",
         "listen": "\(settings.server.listen.map(\.description).joined(separator: ", "))",
         "http": "\(settings.http.listen?.description ?? "off")", "admin": "\(admin?.path ?? "off")",
       ])

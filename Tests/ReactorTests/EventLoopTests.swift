@@ -5,8 +5,8 @@ import Testing
 @testable import Reactor
 
 @Suite(.timeLimit(.minutes(1))) struct EventLoopTests {
-  @Test func bytesArriveBothWays() {
-    let (script, pair, recorder) = (Script(), SocketPair(), Recorder())
+  @Test(arguments: EventLoopDriver.usable) func bytesArriveBothWays(_ driver: EventLoopDriver) {
+    let (script, pair, recorder) = (Script(driver), SocketPair(), Recorder())
     let sent = pattern(150_000)
     var written = 0
     var answer: [UInt8] = []
@@ -30,8 +30,10 @@ import Testing
     close(pair.far)
   }
 
-  @Test func aSlowReaderRaisesBackPressureAndDrainingEndsIt() {
-    let (script, pair, recorder) = (Script(), SocketPair(), Recorder())
+  @Test(arguments: EventLoopDriver.usable) func aSlowReaderRaisesBackPressureAndDrainingEndsIt(
+    _ driver: EventLoopDriver
+  ) {
+    let (script, pair, recorder) = (Script(driver), SocketPair(), Recorder())
     let output = pattern(2_000_000)
     var got: [UInt8] = []
     script.loop.adopt(pair.near, for: recorder, owned: true)
@@ -59,8 +61,8 @@ import Testing
     close(pair.far)
   }
 
-  @Test func closingAfterOutputSendsEverythingFirst() {
-    let (script, pair, recorder) = (Script(), SocketPair(), Recorder())
+  @Test(arguments: EventLoopDriver.usable) func closingAfterOutputSendsEverythingFirst(_ driver: EventLoopDriver) {
+    let (script, pair, recorder) = (Script(driver), SocketPair(), Recorder())
     let output = pattern(1_500_000)
     var got: [UInt8] = []
     var isAtEnd = false
@@ -82,8 +84,9 @@ import Testing
     close(pair.far)
   }
 
-  @Test func closingAfterOutputFromDrainedHearsNothingMore() {
-    let (script, pair, recorder) = (Script(), SocketPair(), Recorder())
+  @Test(arguments: EventLoopDriver.usable) func closingAfterOutputFromDrainedHearsNothingMore(_ driver: EventLoopDriver)
+  {
+    let (script, pair, recorder) = (Script(driver), SocketPair(), Recorder())
     var got = 0
     script.loop.adopt(pair.near, for: recorder, owned: true)
     recorder.onDrained = { script.loop.closeAfterOutput(recorder) }
@@ -108,8 +111,8 @@ import Testing
   }
 
   /// Two sockets are ready in one turn, and the handler of one closes the other and adopts a third into its slot.
-  @Test func anEventForASlotsFormerSocketIsSkipped() {
-    let script = Script()
+  @Test(arguments: EventLoopDriver.usable) func anEventForASlotsFormerSocketIsSkipped(_ driver: EventLoopDriver) {
+    let script = Script(driver)
     let pairs = (0..<3).map { _ in SocketPair() }
     let recorders = (0..<3).map { _ in Recorder() }
     for index in 0..<2 {
@@ -139,8 +142,8 @@ import Testing
     for pair in pairs { close(pair.far) }
   }
 
-  @Test func anOldNameReachesNobody() {
-    let (script, first, second) = (Script(), SocketPair(), SocketPair())
+  @Test(arguments: EventLoopDriver.usable) func anOldNameReachesNobody(_ driver: EventLoopDriver) {
+    let (script, first, second) = (Script(driver), SocketPair(), SocketPair())
     let (old, new) = (Recorder(), Recorder())
     script.loop.adopt(first.near, for: old, owned: true)
     let name = old.socket
@@ -161,8 +164,9 @@ import Testing
     close(second.far)
   }
 
-  @Test func thePeersCloseIsReportedOnceAfterItsLastBytes() {
-    let (script, pair, recorder) = (Script(), SocketPair(), Recorder())
+  @Test(arguments: EventLoopDriver.usable) func thePeersCloseIsReportedOnceAfterItsLastBytes(_ driver: EventLoopDriver)
+  {
+    let (script, pair, recorder) = (Script(driver), SocketPair(), Recorder())
     script.loop.adopt(pair.near, for: recorder, owned: true)
     script.then {
       write([1, 2], to: pair.far)
@@ -180,8 +184,10 @@ import Testing
     #expect(recorder.bytes == [1, 2] && recorder.ends == [.endOfStream])
   }
 
-  @Test(arguments: [false, true]) func aResetIsReportedOnce(whileSending: Bool) throws {
-    let (script, recorder) = (Script(), Recorder())
+  @Test(arguments: EventLoopDriver.usable, [false, true]) func aResetIsReportedOnce(
+    _ driver: EventLoopDriver, whileSending: Bool
+  ) throws {
+    let (script, recorder) = (Script(driver), Recorder())
     let (near, far) = try loopbackPair()
     script.loop.adopt(near, for: recorder, owned: true)
     script.then {
@@ -199,8 +205,8 @@ import Testing
     if !whileSending { #expect(recorder.ends == [.failed(ECONNRESET)]) }
   }
 
-  @Test func receivingStopsAndResumes() {
-    let (script, pair, recorder) = (Script(), SocketPair(), Recorder())
+  @Test(arguments: EventLoopDriver.usable) func receivingStopsAndResumes(_ driver: EventLoopDriver) {
+    let (script, pair, recorder) = (Script(driver), SocketPair(), Recorder())
     script.loop.adopt(pair.near, for: recorder, owned: true)
     script.then {
       script.loop.setReceiving(false, on: recorder.socket)
@@ -222,8 +228,8 @@ import Testing
     script.run()
   }
 
-  @Test func aBorrowedDescriptorIsReleasedOpen() {
-    let (script, pair, recorder) = (Script(), SocketPair(), Recorder())
+  @Test(arguments: EventLoopDriver.usable) func aBorrowedDescriptorIsReleasedOpen(_ driver: EventLoopDriver) {
+    let (script, pair, recorder) = (Script(driver), SocketPair(), Recorder())
     script.loop.adopt(pair.near, for: recorder, owned: false)
     script.loop.close(recorder)
     #expect(write([1], to: pair.near) == 1 && read(pair.far).bytes == [1])
@@ -231,8 +237,8 @@ import Testing
     close(pair.far)
   }
 
-  @Test func timersFireInOrderAndNeverEarly() {
-    let script = Script()
+  @Test(arguments: EventLoopDriver.usable) func timersFireInOrderAndNeverEarly(_ driver: EventLoopDriver) {
+    let script = Script(driver)
     let start = System.monotonicNanoseconds()
     for (token, milliseconds) in [(3, 15), (1, 0), (4, 20), (2, 5)] as [(UInt64, Int64)] {
       script.loop.schedule(at: start + milliseconds * 1_000_000, token: token)

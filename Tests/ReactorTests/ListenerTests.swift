@@ -39,8 +39,8 @@ import Testing
     return descriptor
   }
 
-  @Test func clientsAreAcceptedWithTheirAddress() throws {
-    let script = Script()
+  @Test(arguments: EventLoopDriver.usable) func clientsAreAcceptedWithTheirAddress(_ driver: EventLoopDriver) throws {
+    let script = Script(driver)
     let listener = try #require(try Listener.open(.tcp(host: "127.0.0.1", port: 0)).first)
     script.loop.listen(on: listener)
     var clients: [Int32] = []
@@ -61,9 +61,11 @@ import Testing
   }
 
   /// In a process of its own, because the limit is the process's.
-  @Test func acceptingPausesWhileNoDescriptorIsFreeAndThenResumes() async {
-    await #expect(processExitsWith: .success) {
-      let script = Script()
+  @Test(arguments: EventLoopDriver.usable) func acceptingPausesWhileNoDescriptorIsFreeAndThenResumes(
+    _ driver: EventLoopDriver
+  ) async {
+    await #expect(processExitsWith: .success) { [name = driver.rawValue as String] in
+      let script = Script(EventLoopDriver(rawValue: name)!)
       let listener = try #require(try Listener.open(.tcp(host: "127.0.0.1", port: 0)).first)
       let clients = (0..<3).map { _ in ReactorTests.connect(toPort: port(of: listener.descriptor)) }
       var limit = rlimit()
@@ -100,8 +102,10 @@ import Testing
     #expect(error?.description == "cannot listen on 127.0.0.1:\(taken): Address already in use")
   }
 
-  @Test func aUnixSocketTellsTheUserAndIsRemovedWithItsLastUser() throws {
-    let (script, folder) = (Script(), Folder())
+  @Test(arguments: EventLoopDriver.usable) func aUnixSocketTellsTheUserAndIsRemovedWithItsLastUser(
+    _ driver: EventLoopDriver
+  ) throws {
+    let (script, folder) = (Script(driver), Folder())
     let listener = try #require(try Listener.open(.unix(path: folder.socketPath), users: 2).first)
     script.loop.listen(on: listener)
     var client: Int32 = -1

@@ -19,8 +19,8 @@ import Testing
     #expect(!isReadable(mailbox.descriptor) && mailbox.drain().isEmpty)
   }
 
-  @Test func aBatchOfMailIsOneCall() {
-    let (script, mailbox) = (Script(), Mailbox<Int>())
+  @Test(arguments: EventLoopDriver.usable) func aBatchOfMailIsOneCall(_ driver: EventLoopDriver) {
+    let (script, mailbox) = (Script(driver), Mailbox<Int>())
     script.loop.watchMail(mailbox.descriptor)
     script.then { for number in 0..<5 { mailbox.post(number) } }
     var taken: [Int] = []
@@ -35,7 +35,9 @@ import Testing
     #expect(taken == [0, 1, 2, 3, 4] && script.mails == 1)
   }
 
-  @Test func eachSendersMailStaysInOrderAndNoneIsLost() async {
+  @Test(arguments: EventLoopDriver.usable) func eachSendersMailStaysInOrderAndNoneIsLost(_ driver: EventLoopDriver)
+    async
+  {
     struct Letter {
       var sender: Int
       var number: Int
@@ -43,7 +45,7 @@ import Testing
     let mailbox = Mailbox<Letter>()
     let (senders, letters) = (4, 5000)
     async let received = Task.detached { () -> [[Int]] in
-      let script = Script()
+      let script = Script(driver)
       script.loop.watchMail(mailbox.descriptor)
       var numbers = [[Int]](repeating: [], count: senders)
       var seen = 0

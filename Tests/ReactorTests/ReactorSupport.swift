@@ -51,6 +51,11 @@ func pattern(_ count: Int) -> [UInt8] {
   (0..<count).map { UInt8(truncatingIfNeeded: $0 ^ ($0 >> 8) ^ ($0 >> 16)) }
 }
 
+extension EventLoopDriver {
+  /// Those that this machine has: each test of a loop runs with all of them.
+  static let usable = allCases.filter { $0.obstacle == nil }
+}
+
 /// Remembers what it was told.
 final class Recorder: Connection {
   var bytes: [UInt8] = []
@@ -87,7 +92,7 @@ final class Recorder: Connection {
 /// Runs a loop through a script: each step waits for its condition, then acts. A step whose condition does not come
 /// true within ten seconds fails the test and ends the run.
 final class Script: EventLoopDelegate {
-  let loop = EventLoop()
+  let loop: EventLoop
   var fired: [UInt64] = []
   var mails = 0
   var accepted: [(descriptor: Int32, peer: PeerAddress)] = []
@@ -102,6 +107,8 @@ final class Script: EventLoopDelegate {
   private var steps: [Step] = []
   private var giveUpAt: Int64 = 0
   private static let tick: UInt64 = 1 << 62
+
+  init(_ driver: EventLoopDriver) { loop = EventLoop(driver) }
 
   func send(_ bytes: [UInt8], to connection: Connection) { loop.send(bytes.span, to: connection.socket) }
 

@@ -5,8 +5,8 @@ import Testing
 @testable import Reactor
 
 @Suite(.timeLimit(.minutes(1))) struct TLSClosingTests {
-  @Test func bytesAfterCloseNotifyAreIgnored() {
-    let tls = TLSCase()
+  @Test(arguments: EventLoopDriver.usable) func bytesAfterCloseNotifyAreIgnored(_ driver: EventLoopDriver) {
+    let tls = TLSCase(driver)
     tls.secure()
     tls.script.then {
       tls.peer.send([1, 2, 3])
@@ -20,8 +20,10 @@ import Testing
   }
 
   /// PostgreSQL's clients leave like that, and cables break in the middle of a record.
-  @Test(arguments: [0, 1, 4, 5, 6, 500]) func theStreamMayEndWithoutCloseNotify(cut: Int) {
-    let tls = TLSCase()
+  @Test(arguments: EventLoopDriver.usable, [0, 1, 4, 5, 6, 500]) func theStreamMayEndWithoutCloseNotify(
+    _ driver: EventLoopDriver, cut: Int
+  ) {
+    let tls = TLSCase(driver)
     tls.secure()
     tls.script.then {
       tls.peer.send([1])
@@ -35,8 +37,8 @@ import Testing
     #expect(tls.recorder.bytes == [1] && tls.recorder.ends == [.endOfStream])
   }
 
-  @Test func closingAfterOutputEndsWithCloseNotify() {
-    let tls = TLSCase()
+  @Test(arguments: EventLoopDriver.usable) func closingAfterOutputEndsWithCloseNotify(_ driver: EventLoopDriver) {
+    let tls = TLSCase(driver)
     let output = pattern(1_000_000)
     tls.secure()
     tls.script.then {
@@ -53,8 +55,9 @@ import Testing
     #expect(tls.peer.plaintext == output + [1] && tls.peer.isClosed && tls.peer.failure == nil)
   }
 
-  @Test func closingDuringTheHandshakeDropsWhatWaitsForIt() {
-    let tls = TLSCase()
+  @Test(arguments: EventLoopDriver.usable) func closingDuringTheHandshakeDropsWhatWaitsForIt(_ driver: EventLoopDriver)
+  {
+    let tls = TLSCase(driver)
     tls.script.then {
       tls.script.send([1], to: tls.recorder)
       tls.script.loop.closeAfterOutput(tls.recorder)
@@ -63,8 +66,8 @@ import Testing
     tls.script.run()
   }
 
-  @Test func endingTheOutputSaysSoAndGoesOnReceiving() {
-    let tls = TLSCase()
+  @Test(arguments: EventLoopDriver.usable) func endingTheOutputSaysSoAndGoesOnReceiving(_ driver: EventLoopDriver) {
+    let tls = TLSCase(driver)
     tls.secure()
     tls.script.then {
       tls.script.send([1], to: tls.recorder)
@@ -88,8 +91,10 @@ import Testing
 
   /// A conversation of numbered pieces that changes loops and threads in the middle: the first loop holds received bytes
   /// that its owner did not want yet, and output that the peer has not read.
-  @Test(arguments: [true, false]) func aConnectionMovesToALoopOnAnotherThread(hasTLS: Bool) throws {
-    let (files, first, pair, recorder) = (TestFiles(), Script(), SocketPair(), Recorder())
+  @Test(arguments: EventLoopDriver.usable, [true, false]) func aConnectionMovesToALoopOnAnotherThread(
+    _ driver: EventLoopDriver, hasTLS: Bool
+  ) throws {
+    let (files, first, pair, recorder) = (TestFiles(), Script(driver), SocketPair(), Recorder())
     let peer = TLSPeer(pair.far)
     let (input, output) = (pattern(200_000), pattern(600_000))
     first.loop.adopt(pair.near, for: recorder, owned: true)
@@ -124,7 +129,7 @@ import Testing
     released = nil
     let peerLuggage = Luggage(socket: peer, recorder: moved)
     onThread {
-      let second = Script()
+      let second = Script(driver)
       let (moved, peer) = (luggage.recorder, peerLuggage.socket)
       second.loop.adopt(luggage.socket, for: moved)
       second.when("all arrives") {
@@ -139,8 +144,8 @@ import Testing
     #expect(moved.bytes == input && peer.plaintext == output && moved.ends.isEmpty && moved.securedAt == nil)
   }
 
-  @Test func aReleasedSocketThatNobodyTakesIsClosed() {
-    let tls = TLSCase()
+  @Test(arguments: EventLoopDriver.usable) func aReleasedSocketThatNobodyTakesIsClosed(_ driver: EventLoopDriver) {
+    let tls = TLSCase(driver)
     tls.secure()
     tls.script.then { tls.script.loop.release(tls.recorder).close() }
     tls.script.when("the descriptor is closed") { read(tls.pair.far).isAtEnd }
@@ -150,9 +155,12 @@ import Testing
   // MARK: Borrowed
 
   /// As libpq's: connected by somebody else over the socket, then ours, then theirs again.
-  @Test(arguments: [TLS1_2_VERSION, TLS1_3_VERSION], [false, true])
-  func aBorrowedStreamGoesOnAndIsGivenBack(version: Int32, isCut: Bool) throws {
-    let (script, pair, recorder) = (Script(), SocketPair(), Recorder())
+  @Test(
+    arguments: EventLoopDriver.usable,
+    [(TLS1_2_VERSION, false), (TLS1_2_VERSION, true), (TLS1_3_VERSION, false), (TLS1_3_VERSION, true)])
+  func aBorrowedStreamGoesOnAndIsGivenBack(_ driver: EventLoopDriver, _ kind: (version: Int32, isCut: Bool)) throws {
+    let (version, isCut) = kind
+    let (script, pair, recorder) = (Script(driver), SocketPair(), Recorder())
     // OpenSSL's own sockets raise it.
     signal(SIGPIPE, SIG_IGN)
     let server = BorrowingServer(pair.far)

@@ -5,8 +5,8 @@ import Testing
 @testable import Reactor
 
 @Suite(.timeLimit(.minutes(1))) struct TLSDataTests {
-  @Test func severalRecordsOfOneSegmentAreOneCall() {
-    let tls = TLSCase()
+  @Test(arguments: EventLoopDriver.usable) func severalRecordsOfOneSegmentAreOneCall(_ driver: EventLoopDriver) {
+    let tls = TLSCase(driver)
     tls.secure()
     tls.script.then {
       for byte in 1...5 as ClosedRange<UInt8> { tls.peer.send([byte]) }
@@ -21,8 +21,8 @@ import Testing
     #expect(tls.recorder.bytes == [1, 2, 3, 4, 5] && tls.recorder.calls == 1)
   }
 
-  @Test func smallPiecesOfATurnAreOneRecord() {
-    let tls = TLSCase()
+  @Test(arguments: EventLoopDriver.usable) func smallPiecesOfATurnAreOneRecord(_ driver: EventLoopDriver) {
+    let tls = TLSCase(driver)
     tls.secure()
     tls.script.then { for byte in 1...5 as ClosedRange<UInt8> { tls.script.send([byte], to: tls.recorder) } }
     tls.script.when("they arrive") {
@@ -36,8 +36,10 @@ import Testing
     tls.script.run()
   }
 
-  @Test(arguments: [TLS1_2_VERSION, TLS1_3_VERSION]) func tenMegabytesBothWaysWithASlowReader(version: Int32) {
-    let tls = TLSCase(version: version)
+  @Test(arguments: EventLoopDriver.usable, [TLS1_2_VERSION, TLS1_3_VERSION]) func tenMegabytesBothWaysWithASlowReader(
+    _ driver: EventLoopDriver, version: Int32
+  ) {
+    let tls = TLSCase(driver, version: version)
     // A length that no buffer has, so that a shifted piece shows.
     let piece = pattern(99_991)
     var data: [UInt8] = []
@@ -82,8 +84,8 @@ import Testing
     #expect(wasBacklogged && tls.recorder.drains > 0 && tls.recorder.ends.isEmpty)
   }
 
-  @Test func anIdleStreamHoldsNoBlock() {
-    let tls = TLSCase()
+  @Test(arguments: EventLoopDriver.usable) func anIdleStreamHoldsNoBlock(_ driver: EventLoopDriver) {
+    let tls = TLSCase(driver)
     tls.secure()
     tls.script.then {
       tls.peer.send(pattern(50_000))
@@ -103,8 +105,8 @@ import Testing
 
   /// OpenSSL has the better part of a record when the next receive comes: together they are more than is handed over in
   /// one call, and the owner wants one call at a time.
-  @Test func receivingStopsInTheMiddleAndNothingIsLost() {
-    let tls = TLSCase()
+  @Test(arguments: EventLoopDriver.usable) func receivingStopsInTheMiddleAndNothingIsLost(_ driver: EventLoopDriver) {
+    let tls = TLSCase(driver)
     let sent = pattern(150_000)
     var seen = 0
     tls.recorder.onReceived = { tls.script.loop.setReceiving(false, on: tls.recorder.socket) }
@@ -126,7 +128,9 @@ import Testing
     for _ in 0..<5 { tls.script.then {} }
     tls.script.then {
       #expect(tls.recorder.calls == 1 && tls.recorder.bytes.count == seen && tls.tls.isHolding)
-      #expect(tls.tls.kept.count <= EventLoop.receiveSize)
+      // What may come in before the kernel learns of the stop.
+      let most = driver == .epoll ? EventLoop.receiveSize : ProvidedBuffers.count * ProvidedBuffers.size
+      #expect(tls.tls.kept.count <= most)
     }
     tls.script.when("the rest arrives piece by piece, then the end") {
       tls.script.loop.setReceiving(true, on: tls.recorder.socket)
@@ -139,8 +143,10 @@ import Testing
   }
 
   /// What was received lies in the loop's own memory, which the next receive of any socket writes over.
-  @Test func bytesOfAStoppedConnectionOutliveAnotherSocketsBytes() {
-    let tls = TLSCase()
+  @Test(arguments: EventLoopDriver.usable) func bytesOfAStoppedConnectionOutliveAnotherSocketsBytes(
+    _ driver: EventLoopDriver
+  ) {
+    let tls = TLSCase(driver)
     let other = SocketPair()
     let noise = Recorder()
     let sent = pattern(10_000)
@@ -178,8 +184,10 @@ import Testing
   }
 
   /// A record and a damaged one, in one segment: the failure waits behind the bytes until receiving resumes.
-  @Test(arguments: [false, true]) func theEndWaitsBehindTheBytes(isDamaged: Bool) {
-    let tls = TLSCase()
+  @Test(arguments: EventLoopDriver.usable, [false, true]) func theEndWaitsBehindTheBytes(
+    _ driver: EventLoopDriver, isDamaged: Bool
+  ) {
+    let tls = TLSCase(driver)
     tls.recorder.onReceived = { tls.script.loop.setReceiving(false, on: tls.recorder.socket) }
     tls.secure()
     tls.script.then {
@@ -199,8 +207,10 @@ import Testing
     #expect(tls.recorder.ends.count == 1 && (tls.recorder.ends == [.endOfStream]) == !isDamaged)
   }
 
-  @Test func aBrokenConnectionIsNoticedWhileReceivingIsStopped() {
-    let tls = TLSCase()
+  @Test(arguments: EventLoopDriver.usable) func aBrokenConnectionIsNoticedWhileReceivingIsStopped(
+    _ driver: EventLoopDriver
+  ) {
+    let tls = TLSCase(driver)
     let sent = pattern(100_000)
     tls.recorder.onReceived = { tls.script.loop.setReceiving(false, on: tls.recorder.socket) }
     tls.secure()
@@ -214,8 +224,10 @@ import Testing
     #expect(tls.recorder.bytes == sent && tls.recorder.ends == [.endOfStream])
   }
 
-  @Test(arguments: [false, true]) func theOwnerMayCloseWhileItIsTold(whenSecured: Bool) {
-    let tls = TLSCase()
+  @Test(arguments: EventLoopDriver.usable, [false, true]) func theOwnerMayCloseWhileItIsTold(
+    _ driver: EventLoopDriver, whenSecured: Bool
+  ) {
+    let tls = TLSCase(driver)
     if whenSecured {
       tls.recorder.onSecured = { tls.script.loop.close(tls.recorder) }
     } else {
@@ -232,8 +244,8 @@ import Testing
 
   // MARK: What is not data
 
-  @Test func keysMayBeUpdated() {
-    let tls = TLSCase(version: TLS1_3_VERSION)
+  @Test(arguments: EventLoopDriver.usable) func keysMayBeUpdated(_ driver: EventLoopDriver) {
+    let tls = TLSCase(driver, version: TLS1_3_VERSION)
     let sent = pattern(20_000)
     tls.secure()
     for _ in 0..<3 {
@@ -257,8 +269,10 @@ import Testing
   }
 
   /// Whether the flood comes alone, or with a byte of data now and then and unread answers.
-  @Test(arguments: [false, true]) func aFloodOfKeyUpdatesIsCutOff(withData: Bool) {
-    let tls = TLSCase(version: TLS1_3_VERSION)
+  @Test(arguments: EventLoopDriver.usable, [false, true]) func aFloodOfKeyUpdatesIsCutOff(
+    _ driver: EventLoopDriver, withData: Bool
+  ) {
+    let tls = TLSCase(driver, version: TLS1_3_VERSION)
     tls.secure()
     var updates = 0
     tls.script.when("it is refused") {
@@ -276,8 +290,8 @@ import Testing
     #expect(tls.recorder.ends == [.tlsFailed("the peer sends too much that is not data")])
   }
 
-  @Test func renegotiationIsRefusedAndDataGoesOn() {
-    let tls = TLSCase(version: TLS1_2_VERSION)
+  @Test(arguments: EventLoopDriver.usable) func renegotiationIsRefusedAndDataGoesOn(_ driver: EventLoopDriver) {
+    let tls = TLSCase(driver, version: TLS1_2_VERSION)
     tls.secure()
     tls.script.then {
       unsafe SSL_renegotiate(tls.peer.ssl)

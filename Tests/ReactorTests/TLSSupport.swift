@@ -125,15 +125,17 @@ import Glibc
 
 /// A connection that becomes TLS, with the loop it lives in and its peer.
 struct TLSCase {
-  let script = Script()
+  let script: Script
   let pair = SocketPair()
   let recorder = Recorder()
   let peer: TLSPeer
 
   init(
-    version: Int32? = nil, alpn: [UInt8]? = nil, requiresALPN: Bool = false, certificate: TestCertificate? = nil,
+    _ driver: EventLoopDriver, version: Int32? = nil, alpn: [UInt8]? = nil, requiresALPN: Bool = false,
+    certificate: TestCertificate? = nil,
     authority: TestCertificate? = nil
   ) {
+    script = Script(driver)
     peer = TLSPeer(pair.far, version: version, alpn: alpn, certificate: certificate)
     script.loop.adopt(pair.near, for: recorder, owned: true)
     script.loop.startTLS(

@@ -49,7 +49,7 @@ private final class Borrower: EventLoopDelegate {
     override func ended(_ end: StreamEnd) { self.end = end }
   }
 
-  let loop = EventLoop()
+  let loop = EventLoop(.epoll)
   let connection = Peer()
   private var isTerminating = false
 

@@ -21,6 +21,9 @@ from .waiting import wait_until
 #: `[server] workers` of all daemons of a run, for running the tests with one and with several.
 WORKERS = int(os.environ.get("LIFEGUARD_WORKERS") or 1)
 
+#: `[server] event_loop` of all daemons of a run, for running the tests with each driver.
+EVENT_LOOP = os.environ.get("LIFEGUARD_EVENT_LOOP") or "auto"
+
 BINARY = Path(os.environ.get("LIFEGUARD") or Path(__file__).resolve().parents[3] / ".build/release/lifeguard")
 
 # What a Swift program prints when it dies of a bug, and what the sanitizers print.
@@ -57,7 +60,8 @@ class Lifeguard:
         self.config = folder / "lifeguard.toml"
         self.log_file = folder / "lifeguard.log"
         self._base: dict[str, dict[str, Any]] = {
-            "server": {"listen": [f"127.0.0.1:{self.port}"], "shutdown_timeout": "10s", "workers": WORKERS},
+            "server": {"listen": [f"127.0.0.1:{self.port}"], "shutdown_timeout": "10s", "workers": WORKERS,
+                       "event_loop": EVENT_LOOP},
             "auth": {"method": "trust"},
             "admin": {"socket": str(folder / "admin.sock")},
             "http": {"listen": f"127.0.0.1:{self.http_port}"},
