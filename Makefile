@@ -39,9 +39,12 @@ integration: ## the tests with real clients alone; PYTEST='-k cancel' passes opt
 lint: ## swift-format on every Swift file
 	@deploy/dev/lint.sh
 
-fuzz: ## fuzz each decoder for SECONDS_EACH (20) seconds
-	@deploy/dev/deps.sh build
+fuzz: ## each decoder for SECONDS_EACH (20) seconds, then ROUNDS (500) of random conversations, direct and through the daemon
+	@deploy/dev/deps.sh build run test
 	Tests/Fuzz/run.sh $(or $(SECONDS_EACH),20)
+	swift build -c release
+	DIFFERENTIAL_SEED=random DIFFERENTIAL_ROUNDS=$(or $(ROUNDS),500) WORKERS=1 \
+	  PYTEST='--timeout 0 -s -k look_the_same' deploy/dev/integration.sh
 
 tsan: ## the tests with real clients, with ThreadSanitizer; PYTEST='-k workers' passes options on
 	@deploy/dev/deps.sh build run test

@@ -103,11 +103,7 @@ extension Client {
     _ message: RequestScanner.FrontendMessage, name: Range<Int>, _ bytes: Span<UInt8>, _ cursor: inout Int,
     _ server: Server, _ terms: RequestScanner.Terms
   ) -> Bool {
-    if isVerifying { return false }
-    if server.statements.isUnsettled || requests.mayForgetStatements, server.owesEarlierCycles {
-      awaitsReplies = true
-      return false
-    }
+    if waitsForStatements(on: server) { return false }
     guard let statement = statements.find(bytes, name) else {
       return useUnknownStatement(message, name: name, bytes, &cursor, server, terms)
     }
@@ -126,11 +122,7 @@ extension Client {
     _ message: RequestScanner.FrontendMessage, name: Range<Int>, _ bytes: Span<UInt8>, _ cursor: inout Int,
     _ server: Server, _ terms: RequestScanner.Terms
   ) -> Bool {
-    if isVerifying { return false }
-    if server.statements.isUnsettled || requests.mayForgetStatements, server.owesEarlierCycles {
-      awaitsReplies = true
-      return false
-    }
+    if waitsForStatements(on: server) { return false }
     guard terms.sharesStatements,
       let statement = requests.unnamedStatement(in: worker.statementTable, server.settings)
     else {
@@ -139,6 +131,14 @@ extension Client {
       return true
     }
     return use(statement, message, name: name, bytes, &cursor, server, terms)
+  }
+
+  /// Whether requests under way decide which statements there are, and the client has to wait for them.
+  private func waitsForStatements(on server: Server) -> Bool {
+    if isVerifying { return true }
+    guard server.statements.isUnsettled || requests.mayForgetStatements, server.owesEarlierCycles else { return false }
+    awaitsReplies = true
+    return true
   }
 
   /// A Bind or Describe of a shared statement.

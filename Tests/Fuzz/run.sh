@@ -24,9 +24,14 @@ flags="-O -g -sanitize=fuzzer,address -parse-as-library -swift-version 6 -strict
 export flags
 
 mkdir -p "$out"
-printf 'module CLinux {\n  header "%s"\n  export *\n}\n' "$root/Sources/CLinux/include/CLinux.h" >"$out/CLinux.modulemap"
-clang -O -g -fsanitize=address -c -I "$root/Sources/CLinux/include" -o "$out/clinux.o" "$root/Sources/CLinux/clinux.c"
-imports="-I $out -I $root/Sources/COpenSSL -I $root/Sources/CStringPrep -Xcc -fmodule-map-file=$out/CLinux.modulemap"
+imports="-I $out -I $root/Sources/COpenSSL -I $root/Sources/CStringPrep"
+shim() {
+  printf 'module %s {\n  header "%s"\n  export *\n}\n' "$1" "$root/Sources/$1/include/$1.h" >"$out/$1.modulemap"
+  clang -O -g -fsanitize=address -c -I "$root/Sources/$1/include" -o "$out/$2.o" "$root/Sources/$1/$2.c"
+  imports="$imports -Xcc -fmodule-map-file=$out/$1.modulemap"
+}
+shim CLinux clinux
+shim CUring curing
 export imports
 
 # Builds the module of that name, of all its files or of those that are named.
@@ -44,13 +49,13 @@ module Authentication
 module Reactor
 # What reads SQL; the rest of Pooling needs packages.
 pooling=$root/Sources/Pooling
-module Pooling "$pooling/TextEncoding.swift" "$pooling/SQLLexer.swift" "$pooling/FunctionNames.swift" \
-  "$pooling/StatementEffects.swift" "$pooling/SettingCommands.swift"
+module Pooling "$pooling/SQLReading.swift" "$pooling/SQLLexer.swift" "$pooling/FunctionNames.swift" \
+  "$pooling/StatementEffects.swift" "$pooling/SettingCommands.swift" "$pooling/TouchedSettings.swift"
 
 # The name of the target is the argument.
 build='case $1 in TLS*) more="$root/Tests/ReactorTests/TLSFixtures.swift" ;; *) more= ;; esac
 swiftc $flags $imports -enable-experimental-feature Lifetimes -use-ld=lld -module-name "Fuzz$1" -L "$out" -lAuthentication -lPooling -lPostgresWire -lReactor -lLocking -lssl -lcrypto -lidn -lswiftSynchronization -lswiftGlibc -lswiftDispatch -ldispatch \
-  -o "$out/$1" "$fuzz/FuzzEntry.swift" "$fuzz/targets/$1.swift" $more "$out/clinux.o"'
+  -o "$out/$1" "$fuzz/FuzzEntry.swift" "$fuzz/targets/$1.swift" $more "$out/clinux.o" "$out/curing.o"'
 run='mkdir -p "$out/corpus/$1" "$out/crashes"
 if "$out/$1" -max_total_time="$seconds" -max_len=4096 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
   -artifact_prefix="$out/crashes/$1-" "$out/corpus/$1" "$fuzz/corpus/$1" >"$out/$1.log" 2>&1; then

@@ -21,6 +21,9 @@ func fuzz(_ input: [UInt8]) {
   precondition(effects.contains(.isUnclear) || !lexer.isUnclear)
   if let command = reading.command(text) { check(command, effects) }
 
+  let touched = reading.touched(text)
+  precondition(touched.resets.allSatisfy(touched.names.contains) && Set(touched.names).count == touched.names.count)
+
   // The server sees nothing after a zero byte, nor a character that it ends.
   precondition(reading.effects(text + [0] + Array("commit".utf8)) == effects)
 
@@ -80,6 +83,10 @@ private struct Reading {
 
   func effects(_ text: [UInt8]) -> StatementEffects {
     StatementEffects.scan(text.span, reading: SQLReading(standardConformingStrings: conforming, encoding: encoding))
+  }
+
+  func touched(_ text: [UInt8]) -> TouchedSettings {
+    TouchedSettings(text.span, reading: SQLReading(standardConformingStrings: conforming, encoding: encoding))
   }
 
   func command(_ text: [UInt8]) -> SettingCommand? {
