@@ -40,7 +40,8 @@ def test_a_driver_can_be_forced_and_is_shown(lifeguard: Callable[..., Lifeguard]
 
 
 @needs_io_uring
-def test_auto_takes_io_uring_where_it_can_be_had(daemon: Lifeguard):
+def test_auto_takes_io_uring_where_it_can_be_had(lifeguard: Callable[..., Lifeguard]):
+    daemon = lifeguard(server={"event_loop": "auto"})
     assert event_loop(daemon) == "io_uring"
 
 
@@ -50,7 +51,7 @@ def test_auto_takes_io_uring_where_it_can_be_had(daemon: Lifeguard):
 ])
 def test_auto_falls_back_to_epoll_with_one_line_where_the_kernel_refuses(
         lifeguard: Callable[..., Lifeguard], call: int, error: int):
-    daemon = lifeguard(launcher=seccomp.launcher(call, error))
+    daemon = lifeguard(server={"event_loop": "auto"}, launcher=seccomp.launcher(call, error))
     assert event_loop(daemon) == "epoll"
     assert daemon.log().count("io_uring cannot be had, so epoll it is") == 1
     with psycopg.connect(daemon.conninfo()) as connection:

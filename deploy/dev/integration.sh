@@ -14,10 +14,11 @@ if ! cmp -s "$wanted" "$venv/requirements.txt"; then
   "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"
   cp "$wanted" "$venv/requirements.txt"
 fi
-# WORKERS: how many workers the daemons have, run by run.
+# WORKERS: how many workers the daemons have, run by run. One has epoll, several what the kernel allows.
 for workers in ${WORKERS:-1 2}; do
-  echo "with $workers worker(s):"
+  loop=${LIFEGUARD_EVENT_LOOP:-$([ "$workers" = 1 ] && echo epoll || echo auto)}
+  echo "with $workers worker(s), event_loop $loop:"
   # shellcheck disable=SC2086
-  LIFEGUARD_WORKERS=$workers "$venv/bin/python" -m pytest -c Tests/Integration/pytest.ini \
+  LIFEGUARD_WORKERS=$workers LIFEGUARD_EVENT_LOOP=$loop "$venv/bin/python" -m pytest -c Tests/Integration/pytest.ini \
     --rootdir Tests/Integration ${PYTEST:-} "$@" Tests/Integration
 done
