@@ -211,8 +211,11 @@ class Conversation:
             describe_statement() + bind(("8",)) + execute(), close_statement())) + SYNC
 
     def _parse(self, name: str = "") -> bytes:
-        # A Parse behind DISCARD ALL, in the same cycle, would have to know that names are free again.
-        return parse(self._statement().replace("discard all", "discard temp"), name)
+        text = self._statement()
+        # A Parse behind DISCARD ALL, in the same cycle, would have to know that names are free again; and one whose
+        # statement the server has already is not what makes it too late for an isolation level.
+        text = text.replace("discard all", "discard temp").replace("begin isolation level read committed", "begin")
+        return parse(text, name)
 
     def _named(self, portal: str) -> bytes:
         """Something with a statement that has a name, whether there is one of that name or not."""
