@@ -3,7 +3,7 @@
 # The scripts behind it are in deploy/dev. What they make lies below .build*, .run and nowhere else.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test unit integration lint fuzz tsan bench clean
+.PHONY: help deps build run test unit integration lint fuzz tsan regress bench clean
 
 help: ## this table
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-13s%s\n", $$1, $$2 }'
@@ -49,6 +49,11 @@ fuzz: ## each decoder for SECONDS_EACH (20) seconds, then ROUNDS (500) of random
 tsan: ## the tests with real clients, with ThreadSanitizer; PYTEST='-k workers' passes options on
 	@deploy/dev/deps.sh build run test
 	@deploy/dev/tsan.sh
+
+regress: ## PostgreSQL's own regression tests through the daemon; REGRESS=transaction runs only that mode anew
+	@deploy/dev/deps.sh build run
+	swift build -c release
+	@deploy/dev/regress.sh $(REGRESS)
 
 bench: ## Lifeguard, PgBouncer and a direct connection in one run; BENCH='--only 16,200 --rounds 5' passes options on
 	@deploy/dev/deps.sh build run bench

@@ -84,7 +84,10 @@ public struct TouchedSettings: Equatable, Sendable {
     if key == "search_path", !isReset, value.map({ $0.text.lowercased().contains("pg_temp") }) ?? true {
       mayCreateTemporary = true
     }
-    if !isLocal { insert(key, isReset: isReset) }
+    guard !isLocal else { return }
+    insert(key, isReset: isReset)
+    // Whatever the session authorization becomes, the role is left for it.
+    if key == "session_authorization" { insert("role", isReset: true) }
   }
 
   private mutating func note(_ command: SettingCommand) {
@@ -95,9 +98,7 @@ public struct TouchedSettings: Equatable, Sendable {
     case .reset(let name): note(name, nil, isLocal: false, isReset: true)
     case .resetAll: resetsAll = true
     case .role(let value, let isLocal): note("role", value.raw, isLocal: isLocal, isReset: value.constant == "none")
-    case .sessionAuthorization(let value, let isLocal):
-      note("session_authorization", value.raw, isLocal: isLocal)
-      note("role", nil, isLocal: isLocal, isReset: true)
+    case .sessionAuthorization(let value, let isLocal): note("session_authorization", value.raw, isLocal: isLocal)
     case .characteristics(_, let isLocal):
       for name in ["isolation", "read_only", "deferrable"] {
         note(WireText("default_transaction_" + name), nil, isLocal: isLocal)

@@ -338,6 +338,24 @@ def test_session_authorization_follows_the_client(own_postgres: PostgreSQL, life
             other.ask(query("rollback"))
 
 
+@pytest.mark.parametrize("sql", [
+    "reset session authorization", "set session authorization default", "set session authorization alice",
+    "select set_config('session_authorization', 'alice', false)",
+])
+def test_a_role_ends_with_the_session_authorization_that_took_it(own_postgres: PostgreSQL, lifeguard, sql: str):
+    own_postgres.psql("create role rule_maker")
+    daemon = lifeguard(pool={"pool_size": 1, "max_overflow": 0}, **as_superuser(own_postgres))
+    ask = "select current_user, current_setting('role')"
+    with WireClient.app(daemon.port) as client, WireClient.app(daemon.port) as other:
+        client.ask(query("set role rule_maker"))
+        client.ask(query(sql))
+        at_once = client.rows(ask)
+        assert at_once == [["alice" if "alice" in sql else "postgres", "none"]]
+        # The only connection becomes the other client's in between.
+        assert other.rows(ask) == [["postgres", "none"]]
+        assert client.rows(ask) == at_once
+
+
 def test_privileged_settings_survive_a_change_of_role(own_postgres: PostgreSQL, lifeguard):
     daemon = lifeguard(**as_superuser(own_postgres), pool={"pool_size": 1, "max_overflow": 0})
     with WireClient.app(daemon.port) as client, WireClient.app(daemon.port) as other:

@@ -19,6 +19,7 @@ import Testing
     ("set schema 'x'", ["search_path"]),
     ("set role x", ["role"]),
     ("set session authorization x", ["session_authorization", "role"]),
+    ("select set_config('session_authorization', 'x', false)", ["session_authorization", "role"]),
     (
       "set session characteristics as transaction read only",
       ["default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable"]
@@ -45,6 +46,10 @@ import Testing
   @Test(arguments: [
     ("reset a.b", ["a.b"]), ("set a to default", ["a"]), ("reset time zone", ["timezone"]), ("reset role", ["role"]),
     ("set role none", ["role"]), ("set a = 1; reset a", ["a"]),
+    ("reset session authorization", ["session_authorization", "role"]),
+    ("set session authorization default", ["session_authorization", "role"]),
+    ("set session_authorization to default", ["session_authorization", "role"]),
+    ("reset session_authorization", ["session_authorization", "role"]),
   ])
   func resetsAreTold(text: String, names: [String]) {
     let touched = touched(text)

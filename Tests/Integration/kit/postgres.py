@@ -76,6 +76,18 @@ class PostgreSQL:
             shutil.chown(self.folder, "postgres", "postgres")
         self._process: subprocess.Popen | None = None
 
+    def make_folder(self, name: str) -> Path:
+        """A folder beside the data that the server's user may write to."""
+        folder = self.folder / name
+        folder.mkdir()
+        if os.getuid() == 0:
+            shutil.chown(folder, "postgres", "postgres")
+        return folder
+
+    def run_as_owner(self, command: list[str | Path], **options) -> subprocess.CompletedProcess:
+        """Runs a process to its end as the server's user."""
+        return run(command, **self._as_user, **options)
+
     def _own(self, path: Path) -> Path:
         """A copy that the server's user can read, and nobody else."""
         copy = Path(shutil.copy(path, self.folder))
