@@ -93,6 +93,8 @@ final class Client: Connection {
 
   /// The server connection that is checked out, if any.
   var server: Server?
+  /// The one that it had last (`Server.id`); 0 before the first.
+  var lastServer: Int64 = 0
   /// In the pool's queue.
   var isWaiting = false
   /// The server connection is held, but its settings are not confirmed yet.

@@ -82,7 +82,7 @@ final class Server: Connection {
   var lastClient: Int64 = 0
   /// Something was run that may have changed the session in a way that no text shows.
   var isTainted = false
-  /// Another client's sequences may be known to the session.
+  /// The session may know sequences from before its client had it: another client's, or older values of its own.
   var hasForeignSequences = false
   /// The answer to the inspection that is under way.
   var inspected: Inspection.Answer?

@@ -112,13 +112,13 @@ extension Worker {
   func handOver(_ server: Server, to client: Client) {
     guard let wanted = client.wanted else { preconditionFailure("a client without settings") }
     var scrub = ""
-    if server.lastClient != client.id {
-      if server.lastClient != 0 {
-        server.hasForeignSequences = true
-        if mustScrub(server) { scrub = Worker.scrubbing(server) }
-      }
-      server.lastClient = client.id
+    // Also what the client itself has left here is out of date, where it has had another connection since.
+    if server.lastClient != client.id || client.lastServer != server.id, server.lastClient != 0 {
+      server.hasForeignSequences = true
+      if mustScrub(server) { scrub = Worker.scrubbing(server) }
     }
+    server.lastClient = client.id
+    client.lastServer = server.id
     if !scrub.isEmpty || wanted !== server.settings { apply(wanted, for: client, on: server, scrubbing: scrub) }
   }
 

@@ -280,6 +280,19 @@ def test_sequence_values_are_ones_own_or_none(one: Lifeguard):
         wait_until(lambda: reasons(one) == [], "one connection cannot be pinned")
 
 
+def test_what_a_client_left_on_a_connection_before_it_had_another_is_out_of_date(lifeguard):
+    daemon = lifeguard(pool={"pool_size": 2, "max_overflow": 0, "use_lifo": False, "min_size": 2, "max_pinned": 0})
+    with WireClient.app(daemon.port) as client:
+        wait_until(lambda: daemon.pool()["sv_idle"] == "2", "both connections")
+        backends = [client.rows("select pg_backend_pid()")[0][0] for _ in range(4)]
+        assert backends[:2] == backends[2:] and backends[0] != backends[1], "they take turns"
+        for _ in range(3):
+            client.ask(query("select nextval('rules.mine')"))
+        assert code(client.ask(query("select currval('rules.mine')"))) == "55000"
+        client.ask(query("do $$ begin set work_mem = '7MB'; end $$"))
+        assert [client.rows("show work_mem") for _ in range(4)] == [[["4MB"]]] * 4
+
+
 def test_who_asks_for_sequence_values_outside_of_a_transaction_keeps_its_connection(two: Lifeguard):
     with WireClient.app(two.port) as client, WireClient.app(two.port) as other:
         other.ask(query("select nextval('rules.mine')"))
