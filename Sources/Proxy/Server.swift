@@ -249,7 +249,7 @@ final class Server: Connection {
       if case .described(let range, let type, _) = step { takeShape(type, bytes, range) }
       if let noted = replies.ledger.takeNoted() { statementsSettled(noted) }
       switch step {
-      case .forward(let range): toClient(bytes.extracting(range))
+      case .forward(let range): if isAboutClient { toClient(bytes.extracting(range)) }
       case .ready(let range, let status): clientReady(bytes, range, status)
       case .error(let range):
         client?.requests.failed(replies.ledger.failedParses)
@@ -286,6 +286,10 @@ final class Server: Connection {
       }
     }
   }
+
+  /// What the server says by itself is the client's business: a notice that comes before anything of the client's has been
+  /// sent (that the server shuts down) is not, as the client goes to another connection.
+  private var isAboutClient: Bool { isDirty || status != .idle || isPinned || !pool.sharesConnections }
 
   private func toClient(_ bytes: Span<UInt8>) {
     guard let client, bytes.count > 0 else { return }
