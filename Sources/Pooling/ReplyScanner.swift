@@ -139,8 +139,8 @@ public struct ReplyScanner: Sendable {
     }
   }
 
-  /// Notes the tags `ALTER …`, `DISCARD ALL` and `DEALLOCATE ALL`; their lengths and first letters tell them from all others (such as
-  /// `DECLARE CURSOR`).
+  /// Notes the tags `ALTER …`, `DISCARD ALL` and `DEALLOCATE ALL`; their lengths and first letters tell them from all
+  /// others (such as `DECLARE CURSOR`).
   private mutating func noteTag(_ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader) {
     guard header.bodyLength > 6 else { return }
     let tag = cursor + MessageHeader.size

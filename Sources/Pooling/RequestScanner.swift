@@ -679,9 +679,7 @@ public struct RequestScanner {
       }
       mayCommit = mayCommit || statement.mayCommit
     }
-    let unnamed = unnamed
     note(message.type, bytes, cursor, message.header, isInBlock: message.isInBlock)
-    self.unnamed = unnamed
     cursor += message.header.totalLength
   }
 

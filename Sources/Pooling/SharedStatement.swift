@@ -24,7 +24,7 @@ public final class SharedStatement {
   /// What its text does to the session.
   public let effects: StatementEffects
   let touched: TouchedSettings?
-  /// What clients have been told of its parameters and rows; nil where nobody has asked. It never changes: where the
+  /// What clients have been told of its parameters and rows; nil where nobody has asked. What it says never changes: where the
   /// server describes it otherwise (a table was altered), that is another statement.
   public internal(set) var shape: StatementShape?
   /// A server has taken it.

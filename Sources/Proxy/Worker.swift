@@ -475,6 +475,8 @@ final class Worker: EventLoopDelegate {
     if client.requests.session.mayHide { server.isTainted = true }
     client.requests.detached()
     server.awaitsMessageEnd = false
+    server.cycle.end()
+    server.isHealing = false
     pin(server, [])
     server.resumeReceiving()
     client.adjustReceiving()

@@ -439,6 +439,21 @@ def test_a_plan_that_no_longer_fits_its_table_is_made_anew_where_nobody_relies_o
         client.ask(query("rollback"))
 
 
+def test_what_a_client_left_unfinished_is_never_sent_again_for_another(narrow: Lifeguard, postgres: PostgreSQL):
+    postgres.psql("create table left_behind (a int); grant all on left_behind to app")
+    with WireClient.app(narrow.port) as client:
+        client.ask(parse("select * from left_behind", "s"), SYNC)
+        assert rows(client.ask(bind(statement="s"), execute(), SYNC)) == []
+        with WireClient.app(narrow.port) as leaving:
+            leaving.ask(parse("select $1::text", "s"), SYNC)
+            leaving.send(bind(("secret",), statement="s"))
+            wait_until(lambda: narrow.pool()["sv_active"] == "1", "the Bind has a connection")
+        wait_until(lambda: narrow.pool()["sv_idle"] == "1", "the connection is clean")
+        postgres.psql("alter table left_behind add b text")
+        answer = client.ask(parse("select 1"), describe_statement("s"), bind(), describe_portal(), execute(), SYNC)
+        assert kinds(answer) == "1tEZ" and error(answer)["C"] == "0A000"
+
+
 def test_psycopg_survives_an_altered_table(narrow: Lifeguard, postgres: PostgreSQL):
     postgres.psql("create table altered_too (a int); insert into altered_too values (1); "
                   "grant all on altered_too to app")
