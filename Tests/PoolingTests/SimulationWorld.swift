@@ -325,9 +325,11 @@ struct SimulationWorld: ~Copyable {
     machine.pinged(servers[server].token, ok: ok, now: now)
   }
 
-  /// A connection that is not old already shows that its server went down: so are the pool's others to that server.
+  /// A connection that is not old already shows that its server went down: so are the pool's others to that server. One
+  /// that is to be closed, whether or not that effect has been carried out, shows nothing.
   private mutating func hostWentDown(_ server: Int) {
-    guard !machine.isOutdated(servers[server].token) else { return }
+    let token = servers[server].token
+    guard !machine.isOutdated(token), machine.state(of: token) != .closing else { return }
     for other in servers.indices
     where servers[other].pool == servers[server].pool && servers[other].replica == servers[server].replica {
       switch servers[other].state {

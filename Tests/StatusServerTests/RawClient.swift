@@ -46,7 +46,7 @@ struct RawClient: Sendable {
     try await blocking {
       let client = RawClient(descriptor: socket(family, Int32(SOCK_STREAM.rawValue), 0))
       // Far more than any answer takes: only a test that fails waits for so long.
-      var patience = timeval(tv_sec: 20, tv_usec: 0)
+      var patience = timeval(tv_sec: 90, tv_usec: 0)
       unsafe setsockopt(
         client.descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
       var address = address

@@ -144,7 +144,7 @@ import Testing
   }
 
   @Test func aHeadThatNeverEndsIsNotReadForLong() async throws {
-    try await withServer(limits: { $0.lingerTimeout = .seconds(60) }) { server in
+    try await withServer(limits: { $0.lingerTimeout = .seconds(120) }) { server in
       let client = try await RawClient.connect(port: server.port!)
       defer { client.close() }
       await #expect(throws: RawClient.Failed.self) {
@@ -281,7 +281,12 @@ import Testing
     _ source: FixedSource = FixedSource(), limits change: (inout StatusLimits) -> Void = { _ in },
     _ body: (StatusServer) async throws -> Void
   ) async throws {
+    // Other tests compute for seconds on the threads that answers need, so a time-out ends nothing unless the test is
+    // about it.
     var limits = StatusLimits()
+    limits.headTimeout = .seconds(120)
+    limits.answerTimeout = .seconds(120)
+    limits.idleTimeout = .seconds(120)
     change(&limits)
     let server = try await StatusServer.start(
       listen: .tcp(host: "127.0.0.1", port: 0), source: source, limits: limits)
