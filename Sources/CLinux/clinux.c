@@ -4,9 +4,18 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/syscall.h>
 
 int lifeguard_accept4(int listener, struct sockaddr *address, socklen_t *length, int flags) {
   return accept4(listener, address, length, flags);
+}
+
+ssize_t lifeguard_receive(int descriptor, void *buffer, size_t count) {
+  return syscall(SYS_recvfrom, descriptor, buffer, count, 0, NULL, NULL);
+}
+
+ssize_t lifeguard_send(int descriptor, const void *buffer, size_t count) {
+  return syscall(SYS_sendto, descriptor, buffer, count, MSG_NOSIGNAL, NULL, 0);
 }
 
 void lifeguard_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }

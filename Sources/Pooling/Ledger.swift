@@ -178,6 +178,15 @@ public struct Ledger: Sendable {
     return .expected(first.origin)
   }
 
+  /// A DataRow has come, the most frequent reply. Returns whether a client's query or portal is owed it; otherwise it is
+  /// still to be dealt with.
+  mutating func takesRow() -> Bool {
+    guard let first = entries.first, first.origin == .client, first.request == .query || first.request == .execute
+    else { return false }
+    settleSyncs()
+    return true
+  }
+
   /// ReadyForQuery would be that of a Sync in doubt, not the oldest entry's: there is none, or it has had no other
   /// reply yet. A Sync of the client's gets the first one that comes, and the doubt is left for later; one of the
   /// daemon's gets the last, so that it never vouches for a connection on which another is still to come.

@@ -45,6 +45,23 @@ struct Pool {
     self.slotGeneration = slotGeneration
   }
 
+  /// Changes the state of a connection, and with it the pool's lists and counters.
+  mutating func move(_ server: Int, from previous: ServerState, to next: ServerState, in servers: inout ServerTable) {
+    switch previous {
+    case .idle: servers.unlink(server, from: &idle)
+    case .stale: servers.unlink(server, from: &stale)
+    case .free, .dialing, .testing, .active, .settling, .parked, .closing: break
+    }
+    if previous != .free { counts[Int(previous.rawValue)] -= 1 }
+    servers[server].state = next
+    if next != .free { counts[Int(next.rawValue)] += 1 }
+    switch next {
+    case .idle: servers.link(server, into: &idle)
+    case .stale: servers.link(server, into: &stale)
+    case .free, .dialing, .testing, .active, .settling, .parked, .closing: break
+    }
+  }
+
   func count(_ state: ServerState) -> Int { counts[Int(state.rawValue)] }
 
   /// Connections that will be available without a further decision.

@@ -7,20 +7,14 @@ extension PoolSet {
     noteChange(pool)
     switch previous {
     case .free: takePermit(pool)
-    case .idle: servers.unlink(server, from: &pools[pool].idle)
-    case .stale: servers.unlink(server, from: &pools[pool].stale)
     case .closing: countClosing(pool, -1)
-    case .dialing, .testing, .active, .settling, .parked: break
+    case .dialing, .idle, .stale, .testing, .active, .settling, .parked: break
     }
-    if previous != .free { pools[pool].counts[Int(previous.rawValue)] -= 1 }
-    servers[server].state = next
-    if next != .free { pools[pool].counts[Int(next.rawValue)] += 1 }
+    pools[pool].move(server, from: previous, to: next, in: &servers)
     switch next {
     case .free: returnPermit(pool)
-    case .idle: servers.link(server, into: &pools[pool].idle)
-    case .stale: servers.link(server, into: &pools[pool].stale)
     case .closing: countClosing(pool, 1)
-    case .dialing, .testing, .active, .settling, .parked: break
+    case .dialing, .idle, .stale, .testing, .active, .settling, .parked: break
     }
   }
 

@@ -77,6 +77,12 @@ public struct ReplyScanner: Sendable {
         if start < cursor { return .forward(start..<cursor) }
         return bytes.count - cursor < MessageHeader.size ? .needMore : .violation(bytes[cursor])
       }
+      if header.type == BackendType.dataRow.rawValue && ledger.takesRow() {
+        cursor += MessageHeader.size
+        bodyLeft = header.bodyLength
+        bodyIsForClient = true
+        continue
+      }
       guard let type = BackendType(rawValue: header.type) else {
         return start < cursor ? .forward(start..<cursor) : .violation(header.type)
       }

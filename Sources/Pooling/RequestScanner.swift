@@ -533,6 +533,7 @@ public struct RequestScanner {
   }
 
   private mutating func forgetUnnamed() {
+    if unnamed == nil && unnamedShared == nil && unnamedDefinition.isEmpty { return }
     unnamed = nil
     unnamedShared = nil
     unnamedDefinition.removeAll(keepingCapacity: true)

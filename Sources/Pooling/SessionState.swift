@@ -138,7 +138,7 @@ public struct SessionState: Sendable {
 
   /// The next connection is another one.
   mutating func detached() {
-    self = SessionState()
+    if mayHide || isInDoubt || !pins.isEmpty { self = SessionState() }
   }
 }
 

@@ -136,7 +136,7 @@ final class Client: Connection {
 
   /// No request is under way and none is waiting. The last answers may still be on their way, as long as they are few.
   var isIdle: Bool {
-    guard !worker.loop.isBacklogged(socket) else { return false }
+    guard !isBacklogged else { return false }
     if let server { return server.isClean && inbox.isEmpty }
     return !isWaiting && inbox.isEmpty && console.running == nil
   }
@@ -185,14 +185,12 @@ final class Client: Connection {
   }
 
   /// What the daemon itself answers is not read by the client: it asks for no more until it has.
-  private var isOutputFull: Bool { server == nil && worker.loop.isBacklogged(socket) }
+  private var isOutputFull: Bool { server == nil && isBacklogged }
 
   /// Reading stops while much input waits, or while the server connection, or the client, does not take what it is sent.
   func adjustReceiving() {
     guard phase != .closed else { return }
-    let isFull =
-      inbox.count > Client.inboxLimit || isOutputFull
-      || server.map { worker.loop.isBacklogged($0.socket) } ?? false
+    let isFull = inbox.count > Client.inboxLimit || server?.isBacklogged ?? isBacklogged
     guard isFull != isReceivingPaused else { return }
     isReceivingPaused = isFull
     worker.loop.setReceiving(!isFull, on: socket)
@@ -220,9 +218,8 @@ final class Client: Connection {
   // MARK: Serving
 
   /// Its statements with names are shared; those that it has stay so when a reload changes that for others.
-  private var sharesStatements: Bool {
-    guard let pool else { return false }
-    return pool.sharesStatements || pool.sharesConnections && statements.count > 0
+  private func sharesStatements(in pool: Pool) -> Bool {
+    pool.sharesStatements || pool.sharesConnections && statements.count > 0
   }
 
   /// One step of relaying requests. Returns whether to go on.
@@ -235,14 +232,13 @@ final class Client: Connection {
     if isWaiting || isApplying || isInspected { return false }
     guard let server else { return detachedStep(bytes, &cursor) }
     if server.needsFence && !requests.isInsideForwardedMessage { server.sendFence() }
+    guard cursor < bytes.count else {
+      countForwarded(to: server.pool)
+      return false
+    }
     let terms = terms(on: server)
     let step = requests.next(bytes, &cursor, ledger: &server.replies.ledger, on: terms)
-    if let (parses, binds) = requests.takeForwarded() {
-      let telemetry = server.pool.telemetry
-      telemetry.clientParseCount.add(UInt64(parses))
-      telemetry.serverParseCount.add(UInt64(parses))
-      telemetry.bindCount.add(UInt64(binds))
-    }
+    countForwarded(to: server.pool)
     switch step {
     case .forward(let range):
       if awaitsRequest { requestBegins(on: server) }
@@ -295,6 +291,14 @@ final class Client: Connection {
     }
   }
 
+  @inline(__always)
+  private func countForwarded(to pool: Pool) {
+    guard let (parses, binds) = requests.takeForwarded() else { return }
+    pool.telemetry.clientParseCount.add(UInt64(parses))
+    pool.telemetry.serverParseCount.add(UInt64(parses))
+    pool.telemetry.bindCount.add(UInt64(binds))
+  }
+
   /// How its requests are to be treated on the connection that it has.
   private func terms(on server: Server) -> RequestScanner.Terms {
     let pool = server.pool
@@ -303,7 +307,7 @@ final class Client: Connection {
     terms.isInBlock = server.status != .idle
     terms.followsSession = pool.sharesConnections
     guard terms.followsSession else { return terms }
-    terms.sharesStatements = sharesStatements
+    terms.sharesStatements = sharesStatements(in: pool)
     terms.reading = server.settings.reading
     terms.hasForeignSequences = server.hasForeignSequences
     switch pool.settings.sessionState {
@@ -328,7 +332,8 @@ final class Client: Connection {
   }
 
   private func detachedStep(_ bytes: Span<UInt8>, _ cursor: inout Int) -> Bool {
-    let step = requests.next(bytes, &cursor, sharesStatements: sharesStatements)
+    guard cursor < bytes.count else { return false }
+    let step = requests.next(bytes, &cursor, sharesStatements: pool.map(sharesStatements(in:)) ?? false)
     switch step {
     case .parseStatement(let message):
       if !parseDetached(message, bytes, &cursor) { worker.checkout(self) }

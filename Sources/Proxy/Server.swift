@@ -295,7 +295,7 @@ final class Server: Connection {
     guard let client, bytes.count > 0 else { return }
     pool.telemetry.bytesSent.add(UInt64(bytes.count))
     worker.loop.send(bytes, to: client.socket)
-    if worker.loop.isBacklogged(client.socket) && !isReceivingPaused {
+    if client.isBacklogged && !isReceivingPaused {
       isReceivingPaused = true
       worker.loop.setReceiving(false, on: socket)
     }

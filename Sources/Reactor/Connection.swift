@@ -31,7 +31,12 @@ public enum StreamEnd: Equatable, Sendable {
 /// another.
 open class Connection {
   /// The socket that the loop watches for this connection, or `.none`.
-  public internal(set) final var socket = SocketID.none
+  public internal(set) final var socket = SocketID.none {
+    didSet { isBacklogged = false }
+  }
+  /// True while more than `EventLoop.highWater` bytes wait to be sent, until fewer than `EventLoop.lowWater` do (then
+  /// `drained` is called).
+  public internal(set) final var isBacklogged = false
 
   public init() {}
 

@@ -129,9 +129,6 @@ import Glibc
     slot(connection.socket).flatMap { PeerAddress.local(of: $0.descriptor) }
   }
 
-  /// True while more than `highWater` bytes wait, until fewer than `lowWater` do (then `drained` is called).
-  public func isBacklogged(_ socket: SocketID) -> Bool { slot(socket)?.isBacklogged ?? false }
-
   /// Stops or resumes receiving. While it is stopped only a broken connection is noticed: what the kernel still has of
   /// it comes in then, and its end.
   public func setReceiving(_ receiving: Bool, on socket: SocketID) {

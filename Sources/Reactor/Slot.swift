@@ -33,7 +33,10 @@ final class Slot {
   var tls: TLSStream?
   /// In the list of sockets to send on at the end of the turn.
   var isDirty = false
-  var isBacklogged = false
+  /// As the connection's, which reads its own more often than it changes.
+  var isBacklogged = false {
+    didSet { if case .connection(let connection) = role { connection.isBacklogged = isBacklogged } }
+  }
   /// Sending failed or the peer is gone: output is dropped.
   var isBroken = false
   /// The connection broke while the owner wanted no input: what is left of it comes all the same, and its end.

@@ -15,7 +15,7 @@ enum System {
 
   static func receive(_ descriptor: Int32, into buffer: UnsafeMutableRawBufferPointer) -> Transfer {
     while true {
-      let count = unsafe recv(descriptor, buffer.baseAddress, buffer.count, 0)
+      let count = unsafe lifeguard_receive(descriptor, buffer.baseAddress, buffer.count)
       if count >= 0 { return .bytes(count) }
       if let outcome = classify(errno) { return outcome }
     }
@@ -23,7 +23,7 @@ enum System {
 
   static func send(_ descriptor: Int32, _ buffer: UnsafeRawBufferPointer) -> Transfer {
     while true {
-      let count = unsafe Glibc.send(descriptor, buffer.baseAddress, buffer.count, Int32(MSG_NOSIGNAL))
+      let count = unsafe lifeguard_send(descriptor, buffer.baseAddress, buffer.count)
       if count >= 0 { return .bytes(count) }
       if let outcome = classify(errno) { return outcome }
     }

@@ -49,12 +49,12 @@ import Testing
     var queued = 0
     /// What the other direction's producer would do: stop while it is backlogged, go on once it is drained.
     func produce() {
-      while queued < data.count && !tls.script.loop.isBacklogged(tls.recorder.socket) {
+      while queued < data.count && !tls.recorder.isBacklogged {
         let count = min([100, 20_000, 5_000][queued % 3], data.count - queued)
         tls.script.send(Array(data[queued..<queued + count]), to: tls.recorder)
         queued += count
       }
-      if tls.script.loop.isBacklogged(tls.recorder.socket) {
+      if tls.recorder.isBacklogged {
         wasBacklogged = true
         let pending = tls.script.loop.pendingOutput(tls.recorder.socket)
         #expect(pending > EventLoop.lowWater && pending < EventLoop.highWater + 25_000)

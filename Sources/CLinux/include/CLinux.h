@@ -22,6 +22,11 @@
 /* glibc declares accept4 only under _GNU_SOURCE, which Swift's importer does not set. */
 int lifeguard_accept4(int listener, struct sockaddr *address, socklen_t *length, int flags);
 
+/* recv(2), and send(2) with MSG_NOSIGNAL. glibc's are points of cancellation, which costs them two atomic operations each;
+   no thread of the daemon is ever cancelled. */
+ssize_t lifeguard_receive(int descriptor, void *buffer, size_t count);
+ssize_t lifeguard_send(int descriptor, const void *buffer, size_t count);
+
 /* Has the given signals write their number, one byte, to a pipe; nothing else happens in the handler. Returns the pipe's
    reading end, or -1 with errno. Once in a process. */
 int lifeguard_signal_pipe(const int *signals, int count);
