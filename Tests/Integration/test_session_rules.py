@@ -35,6 +35,8 @@ def objects(postgres: PostgreSQL) -> None:
         create schema rules; grant all on schema rules to app; set search_path = rules;
         create function login_tenant(name text) returns void language plpgsql as
             $$ begin perform set_config('app.tenant', name, false); perform pg_advisory_lock(77); end $$;
+        create function move_to(zone text) returns void language plpgsql as
+            $$ begin perform set_config('TimeZone', zone, false); end $$;
         create table numbers (n serial, text text); grant all on numbers to app; grant all on numbers_n_seq to app;
         create sequence mine; grant all on mine to app""")
 
@@ -163,6 +165,24 @@ def test_notifications_reach_an_idle_listener_and_nobody_else(two: Lifeguard, po
         assert all(message.kind != "A" for message in other.ask(query("select 1")))
 
 
+def test_what_the_server_would_not_tell_keeps_its_client_until_it_tells(two: Lifeguard, postgres: PostgreSQL):
+    postgres.psql("revoke execute on function pg_listening_channels() from public")
+    with WireClient.app(two.port) as listener, WireClient.app(two.port) as other:
+        pid = "select pg_backend_pid()"
+        try:
+            listener.ask(query("listen silent"))
+            wait_until(lambda: reasons(two) == ["unknown state"], "the pin")
+            own = listener.rows(pid)
+            # Asked again, the server still does not say.
+            assert reasons(two) == ["unknown state"] and other.rows(pid) != own
+        finally:
+            postgres.psql("grant execute on function pg_listening_channels() to public")
+        assert listener.rows(pid) == own
+        wait_until(lambda: reasons(two) == ["LISTEN"], "the server's answer")
+        listener.ask(query("unlisten silent"))
+        wait_until(lambda: reasons(two) == [], "the end of the pin")
+
+
 def test_a_listen_that_is_rolled_back_pins_nothing(two: Lifeguard):
     with WireClient.app(two.port) as client:
         client.ask(query("begin; listen mine"))
@@ -186,6 +206,16 @@ def test_what_a_function_has_changed_never_reaches_another_client(one: Lifeguard
         client.rows("select 1")
         other.rows("select 1")
         assert counter(one, "session_scrubs") == 3
+
+
+def test_a_setting_that_the_server_reports_follows_also_where_a_function_has_changed_it(one: Lifeguard):
+    zone = "select current_setting('timezone')"
+    with WireClient.app(one.port) as client, WireClient.app(one.port) as other:
+        own = other.rows(zone)
+        for name in ("Asia/Tokyo", "Europe/Paris"):
+            client.ask(query(f"select rules.move_to('{name}')"))
+            assert other.rows(zone) == own
+            assert client.rows(zone) == [[name]]
 
 
 @pytest.mark.parametrize("how, scrubs, leaks", [("off", 0, True), ("full", 2, False)])
