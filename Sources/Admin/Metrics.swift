@@ -177,6 +177,13 @@ public enum Metrics {
     counter("overflow_dials", "Dials beyond pool_size.", \.overflowDials)
     counter("overflow_closes", "Overflow connections closed after overflow_linger.", \.overflowCloses)
     counter("timeouts", "Waits that pool_timeout ended.", \.timeouts)
+    writer.family(
+      "lifeguard_pool_limits_exceeded_total", .counter, "Times that a client or its transaction reached a time limit.",
+      pools.flatMap { pool, labels in
+        zip(TimeLimit.allCases, pool.counters.limitsExceeded).map { limit, count in
+          ("\(labels),limit=\"\(limit.rawValue)\"", String(count))
+        }
+      })
     let outcomes: [(String, (PoolCounters) -> UInt64)] = [
       ("ok", \.pingsOK), ("failed", \.pingsFailed), ("timed_out", \.pingsTimedOut),
     ]

@@ -2,6 +2,7 @@ import Authentication
 import Pooling
 import PostgresWire
 import Reactor
+import Telemetry
 
 /// One client connection: what it has asked for, what it waits for, and which server connection it holds.
 ///
@@ -75,6 +76,10 @@ final class Client: Connection {
   var awaitsRequest = false
   /// Forwarding pauses until replies have come.
   var awaitsReplies = false
+  /// The time limit that it has reached in what is under way.
+  var exceeded: TimeLimit?
+  /// A cancel request for that is on its way: what it sends meanwhile waits, or it could be what is cancelled.
+  var awaitsCancel = false
   /// In the worker's list of clients to go on with.
   var isRunnable = false
 
@@ -229,7 +234,7 @@ final class Client: Connection {
       refuse(refusal, bytes, &cursor)
       return true
     }
-    if isWaiting || isApplying || isInspected { return false }
+    if isWaiting || isApplying || isInspected || awaitsCancel { return false }
     guard let server else { return detachedStep(bytes, &cursor) }
     if server.needsFence && !requests.isInsideForwardedMessage { server.sendFence() }
     guard cursor < bytes.count else {

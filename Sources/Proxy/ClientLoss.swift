@@ -1,5 +1,6 @@
 import Pooling
 import PostgresWire
+import Telemetry
 
 /// What was under way on a server connection when it died, seen from the client that held it.
 struct ConnectionLoss {
@@ -19,10 +20,14 @@ struct ConnectionLoss {
   var readiesOwed: Int
   /// Requests were sent, answered or not, whose Sync has not come from the client yet.
   var isInsideCycle: Bool
-  /// The server's last words, or the socket's.
-  var detail: String
+  /// The limit was reached by a block that had failed already, which the client knows.
+  var wasFailed: Bool
+  /// The time limit for which the connection was taken from the client.
+  var limit: TimeLimit?
+  /// The server's last words, or the socket's; nil where it lives.
+  var detail: String?
 
-  init(_ server: Server, _ client: Client, detail: String) {
+  init(_ server: Server, _ client: Client, detail: String?) {
     isCut = server.replies.isInsideClientMessage || client.requests.isInsideForwardedMessage
     hadSession = !server.pool.sharesConnections || server.isPinned || client.isInspected
     wasInBlock = server.status != .idle || client.requests.beginsBlock
@@ -31,7 +36,16 @@ struct ConnectionLoss {
     wasOwedReplies = server.replies.ledger.owner != nil
     readiesOwed = server.replies.ledger.clientReadiesOwed
     isInsideCycle = server.replies.ledger.isInsideCycle || client.requests.isInsideCycle
+    limit = client.exceeded
+    wasFailed = limit != nil && server.status == .failed
     self.detail = detail
+  }
+
+  /// What the client is told.
+  func refusal(_ pool: Pool) -> Refusal {
+    if let limit { return .exceeded(limit, pool, detail: detail) }
+    return .connectionLost(
+      pool, code: isRolledBack ? .serializationFailure : .statementCompletionUnknown, detail: detail ?? "")
   }
 }
 
@@ -47,15 +61,15 @@ extension Client {
   func serverLost(_ loss: ConnectionLoss) {
     guard phase == .serving, !loss.wasApplying, let pool else { return checkoutAgain(loss) }
     if loss.isCut || loss.hadSession {
+      if loss.limit != nil { return close(withExactly: loss.refusal(pool).fields(.fatal, to: self)) }
       let lost = loss.isCut ? "in the middle of a message" : "and with it the session's state"
       return close(
         with: ErrorFields(
           .fatal, .connectionFailure, WireText("\(pool.quotedLabel) lost the server connection \(lost)"),
-          detail: WireText(loss.detail)))
+          detail: loss.detail.map { WireText($0) }))
     }
-    let refusal = Refusal.connectionLost(
-      pool, code: loss.isRolledBack ? .serializationFailure : .statementCompletionUnknown, detail: loss.detail)
-    let hadRequest = loss.wasOwedReplies || loss.isInsideCycle
+    let refusal = loss.refusal(pool)
+    let hadRequest = loss.wasOwedReplies || loss.isInsideCycle || loss.wasFailed
     if loss.wasInBlock { requests.loseBlock(isUnreported: !hadRequest) }
     if loss.readiesOwed > 0 {
       send {
@@ -75,7 +89,7 @@ extension Client {
     lossesWhileApplying += 1
     if let pool, lossesWhileApplying > Client.lossesWhileApplyingLimit {
       lossesWhileApplying = 0
-      refusal = .unavailable(pool, code: .cannotConnectNow, detail: loss.detail)
+      refusal = .unavailable(pool, code: .cannotConnectNow, detail: loss.detail ?? "")
       if phase == .login { return loginRefused() }
     }
     worker.resume(self)

@@ -1,4 +1,5 @@
 public import Reactor
+public import Telemetry
 
 /// What happened in the data plane, for the log. Holds no secrets and no text of queries. `client` and `server` are the
 /// numbers of connections, as in SHOW CLIENTS and SHOW SERVERS.
@@ -26,6 +27,8 @@ public enum PoolEvent: Sendable {
   case cancelFailed(pool: String, server: Int64, text: String)
   case settingsRefused(pool: String, client: Int64, text: String)
   case protocolViolated(pool: String, server: Int64, processID: Int32, type: UInt8)
+  /// A client, or its transaction, has reached a time limit.
+  case limitExceeded(pool: String, client: Int64, limit: TimeLimit)
   /// A client has waited for `pool_timeout`, and got no connection.
   case waitTimedOut(pool: String, client: Int64)
 }

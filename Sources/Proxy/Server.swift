@@ -355,6 +355,9 @@ final class Server: Connection {
     worker.hostRefused(self, body)
     if statements.count > 0 { noteStalePlan(body) }
     if cycle.statement != nil && heals(body) { return }
+    if let client, let limit = client.exceeded, ErrorFields.isCancellation(body) {
+      return client.send { $0.errorResponse(Refusal.exceeded(limit, pool).fields(to: client)) }
+    }
     if let note = failedRefusal, let fields = try? ErrorFields(body: body),
       fields.message.text.contains(Server.refusedStatement.text)
     {
@@ -388,6 +391,12 @@ enum Cleaning: Int, Comparable {
 }
 
 extension ErrorFields {
+  /// The statement was cancelled.
+  fileprivate static func isCancellation(_ body: Span<UInt8>) -> Bool {
+    (try? range(of: .code, in: body)).flatMap { $0 }.map { WireText(body, $0) }
+      == WireText(SQLState.queryCanceled.description)
+  }
+
   /// The fields of a whole ErrorResponse message; nil where they cannot be read.
   fileprivate init?(message bytes: Span<UInt8>, _ range: Range<Int>) {
     let body = bytes.extracting(range.lowerBound + MessageHeader.size..<range.upperBound)

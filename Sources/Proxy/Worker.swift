@@ -63,6 +63,9 @@ final class Worker: EventLoopDelegate {
   /// Until then no further failure to accept is logged.
   private var acceptFailureQuietUntil = Int64.min
 
+  /// When clients are looked at next for time limits that they have reached.
+  var sweepAt = Int64.max
+
   /// 0 to 1,000, for jitter.
   func randomPermille() -> UInt32 { random.next() % 1001 }
 
@@ -137,6 +140,7 @@ final class Worker: EventLoopDelegate {
     pool.knownPassword = known
     poolByName[name] = pool
     poolByID[id] = pool
+    scheduleSweep()
     environment.homes.opened(name)
     environment.directory.add(pool.published)
     if orders.pauses(database) {
@@ -221,6 +225,7 @@ final class Worker: EventLoopDelegate {
       if isElsewhere { pools.reconnect(pool.id, now: time) }
     }
     for name in new.databases.keys where name != "*" { openPoolsAhead(database: name) }
+    scheduleSweep()
     carryOutEffects()
   }
 
@@ -414,6 +419,7 @@ final class Worker: EventLoopDelegate {
       telemetry.transaction.record(microseconds: UInt64(max(0, now - client.transactionSince) / 1000))
       client.transactionSince = now
     }
+    if client.exceeded != nil { limitAnswered(server, client) }
     if server.replies.ledger.isInDoubt { server.fence() }
     answered(server)
   }
@@ -470,6 +476,8 @@ final class Worker: EventLoopDelegate {
     client.isApplying = false
     client.isInspected = false
     client.isVerifying = false
+    client.exceeded = nil
+    client.awaitsCancel = false
     client.changedStatement = nil
     client.awaitsRequest = false
     if client.requests.session.mayHide { server.isTainted = true }
@@ -565,24 +573,13 @@ final class Worker: EventLoopDelegate {
   func closeClient(_ client: Client, reason: String) {
     guard client.phase != .closed else { return }
     if client.phase == .login { loggingInCount -= 1 }
-    let wasInside = client.requests.isInsideForwardedMessage
     client.phase = .closed
     loop.closeAfterOutput(client)
     if client.isWaiting, let pool = client.pool {
       waitEnded(client, pool)
       pools.abandon(client.token, now: time)
     }
-    if let server = client.server {
-      let cannotBeCleaned = wasInside || client.requests.pins.contains(.library)
-      if server.isPinned || client.requests.session.isInDoubt { server.cleaning = .everything }
-      separate(server, client)
-      if cannotBeCleaned {
-        server.isCut = wasInside
-        abandonServer(server, reason: .unfit)
-      } else {
-        clean(server)
-      }
-    }
+    if let server = client.server { takeBack(server, from: client) }
     if let pool = client.pool {
       pool.clients -= 1
       if pool.clients == 0 && pool.base == nil && isServed(pool) && poolByID.count > Worker.poolsKept { retire(pool) }
@@ -594,6 +591,20 @@ final class Worker: EventLoopDelegate {
     if client.isAdmitted { environment.quota.leave() }
     removeClient(client)
     carryOutEffects()
+  }
+
+  /// Takes a connection from its client, in whatever state that leaves it. It is cleaned for the next one, or closed.
+  func takeBack(_ server: Server, from client: Client) {
+    let wasInside = client.requests.isInsideForwardedMessage
+    let cannotBeCleaned = wasInside || client.requests.pins.contains(.library)
+    if server.isPinned || client.requests.session.isInDoubt { server.cleaning = .everything }
+    separate(server, client)
+    if cannotBeCleaned {
+      server.isCut = wasInside
+      abandonServer(server, reason: .unfit)
+    } else {
+      clean(server)
+    }
   }
 
   private func closeIfIdle(_ client: Client) {
@@ -638,6 +649,7 @@ final class Worker: EventLoopDelegate {
       }
     case .server(let token):
       if let server = servers[token], server.deadline <= loop.now { serverTimedOut(server) }
+    case .sweep: sweep()
     }
   }
 
@@ -684,6 +696,7 @@ enum Timer {
   case pools
   case login(ClientToken)
   case server(ServerToken)
+  case sweep
 
   private static let generationMask: UInt32 = 0x07ff_ffff
 
@@ -692,6 +705,7 @@ enum Timer {
     case .pools: 0
     case .login(let client): Timer.pack(1, client.index, client.generation)
     case .server(let server): Timer.pack(2, server.index, server.generation)
+    case .sweep: Timer.pack(3, 0, 0)
     }
   }
 
@@ -701,6 +715,7 @@ enum Timer {
     switch token >> 59 {
     case 1: self = .login(ClientToken(index: index, generation: generation))
     case 2: self = .server(ServerToken(index: index, generation: generation))
+    case 3: self = .sweep
     default: self = .pools
     }
   }

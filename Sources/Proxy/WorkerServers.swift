@@ -259,7 +259,9 @@ extension Worker {
     case .cancelBeforeCleanup:
       setDeadline(server, server.pool.settings.cancelTimeout)
       server.sendRollback(attempt: 1)
-    case .none, .settings, .fence, .blockRollback: server.deadline = .max
+    case .none, .settings, .fence, .blockRollback:
+      server.deadline = .max
+      if let client = server.client, client.awaitsCancel { cancelOfLimitSent(server, client) }
     case .handOver, .ping, .inspection, .cleanup, .reset, .closing: break
     }
     carryOutEffects()
@@ -375,14 +377,16 @@ extension Worker {
       pools.pinged(server.token, ok: false, now: time)
     case .handOver, .inspection, .cancelBeforeCleanup, .cleanup, .reset: abandonServer(server, reason: .unfit)
     case .none, .settings, .fence, .blockRollback:
-      // A cancel request has not been taken in time: the connection is closed instead, which ends the query too.
-      guard server.isCancelling else { return }
-      abandonServer(server, reason: .unfit, detail: "a cancel request was not answered in time")
+      // A cancel request has not been taken in time, or has not ended the query: the connection is closed instead, which
+      // ends it too.
+      guard server.isCancelling || server.client?.exceeded != nil else { return }
+      abandonServer(
+        server, reason: .unfit, detail: "the server did not end the statement in time when it was cancelled")
     }
     carryOutEffects()
   }
 
-  private func setDeadline(_ server: Server, _ timeout: Duration) {
+  func setDeadline(_ server: Server, _ timeout: Duration) {
     server.deadline = loop.now + timeout.nanoseconds
     loop.schedule(at: server.deadline, token: Timer.server(server.token).token)
   }

@@ -57,3 +57,8 @@ enum DurationText {
     return microseconds % 1_000 == 0 ? "\(microseconds / 1_000)ms" : "\(microseconds)us"
   }
 }
+
+extension Duration {
+  /// As it is written in settings, such as `250ms`.
+  public var settingText: String { DurationText.write(self) }
+}

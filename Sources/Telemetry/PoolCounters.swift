@@ -38,6 +38,8 @@ public struct PoolCounters: Sendable, Equatable {
   public var overflowCloses: UInt64 = 0
   /// Waits that `pool_timeout` ended.
   public var timeouts: UInt64 = 0
+  /// Times that a limit was reached, in the order of `TimeLimit.allCases`.
+  public var limitsExceeded = TimeLimit.allCases.map { _ in UInt64(0) }
   /// Pings that were answered.
   public var pingsOK: UInt64 = 0
   /// Pings that met a dead connection.
@@ -110,6 +112,7 @@ public struct PoolCounters: Sendable, Equatable {
     left.overflowDials &+= right.overflowDials
     left.overflowCloses &+= right.overflowCloses
     left.timeouts &+= right.timeouts
+    for index in left.limitsExceeded.indices { left.limitsExceeded[index] &+= right.limitsExceeded[index] }
     left.pingsOK &+= right.pingsOK
     left.pingsFailed &+= right.pingsFailed
     left.pingsTimedOut &+= right.pingsTimedOut

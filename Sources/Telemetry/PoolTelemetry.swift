@@ -46,6 +46,8 @@ public final class PoolTelemetry: Sendable {
   public let overflowCloses = Counter()
   /// Waits that `pool_timeout` ended.
   public let timeouts = Counter()
+  /// Times that a limit was reached, in the order of `TimeLimit.allCases`.
+  private let limitsExceeded = InlineArray<4, Counter> { _ in Counter() }
   /// Pings that were answered.
   public let pingsOK = Counter()
   /// Pings that met a dead connection.
@@ -125,6 +127,12 @@ public final class PoolTelemetry: Sendable {
     serversPinnedByReason[index].set(serversPinnedByReason[index].current + change)
   }
 
+  /// A client, or its transaction, has reached this limit.
+  public func count(_ limit: TimeLimit) {
+    guard let index = TimeLimit.allCases.firstIndex(of: limit) else { return }
+    limitsExceeded[index].add()
+  }
+
   /// The counters and histograms now.
   public func counters() -> PoolCounters {
     var counters = PoolCounters()
@@ -149,6 +157,7 @@ public final class PoolTelemetry: Sendable {
     counters.overflowDials = overflowDials.count
     counters.overflowCloses = overflowCloses.count
     counters.timeouts = timeouts.count
+    counters.limitsExceeded = limitsExceeded.indices.map { limitsExceeded[$0].count }
     counters.pingsOK = pingsOK.count
     counters.pingsFailed = pingsFailed.count
     counters.pingsTimedOut = pingsTimedOut.count

@@ -94,6 +94,10 @@ extension PoolEvent {
     case .waitTimedOut(let pool, let client):
       return LogEntry(
         .warning, "a client has waited for pool_timeout", same: [("pool", pool)], [("client", "\(client)")])
+    case .limitExceeded(let pool, let client, let limit):
+      return LogEntry(
+        .warning, "a client has reached a time limit", same: [("pool", pool), ("limit", limit.rawValue)],
+        [("client", "\(client)")])
     }
   }
 
@@ -117,6 +121,7 @@ extension PoolEvent {
     case .settingsRefused(let pool, _, let text): ("settings_refused", pool, text)
     case .protocolViolated(let pool, _, _, let type):
       ("protocol_violated", pool, "a message of type 0x\(String(type, radix: 16)) that nobody asked for")
+    case .limitExceeded(let pool, _, let limit): ("limit_exceeded", pool, limit.rawValue)
     case .waitTimedOut(let pool, _): ("wait_timed_out", pool, "a client has waited for pool_timeout")
     }
   }
