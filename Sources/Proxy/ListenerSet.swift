@@ -38,6 +38,7 @@ struct ListenerSet {
           listener: listener.endpoint.description, isInSettings: !others.contains { $0 === listener }))
     }
     listeners = configured + others
+    for listener in listeners { listener.watchOver(SilentPeers(settings.server)) }
   }
 
   /// What is wrong with settings that take everybody at their word, where other machines can reach a passed listener; the
@@ -50,5 +51,20 @@ struct ListenerSet {
       endpoint: endpoint,
       reason: "it was passed, and [auth] method = \"trust\" lets anybody who reaches it be any user; pass a "
         + "loopback address or a Unix socket, or set allow_remote_trust = true")
+  }
+}
+
+extension SilentPeers {
+  /// In the kernel's units; what is shorter than one of them counts as one.
+  fileprivate init(_ settings: ServerSettings) {
+    func whole(_ duration: Duration, of unit: Int64, atMost most: Int64) -> Int32 {
+      Int32(min(max((duration.nanoseconds + unit - 1) / unit, 1), most))
+    }
+    let second: Int64 = 1_000_000_000
+    self.init(
+      idleSeconds: settings.tcpKeepIdle.map { whole($0, of: second, atMost: 32_767) },
+      intervalSeconds: whole(settings.tcpKeepInterval, of: second, atMost: 32_767),
+      count: Int32(settings.tcpKeepCount),
+      unacknowledgedMilliseconds: settings.tcpUserTimeout.map { whole($0, of: 1_000_000, atMost: Int64(Int32.max)) })
   }
 }

@@ -237,16 +237,25 @@ public final class Listener: Sendable {
     return descriptor
   }
 
-  /// Options that accepted sockets take over from the listening one (tcp(7) and `inet_csk_clone_lock`), so that they cost
-  /// nothing for each client: small replies leave at once, and a peer that vanished without a word is noticed after two
-  /// minutes.
+  /// Small replies leave at once. Accepted sockets take over this option, and those of `watchOver`, from the listening one
+  /// (tcp(7) and `inet_csk_clone_lock`), so that they cost nothing for each client.
   private static func prepareClients(_ descriptor: Int32) {
+    System.setOption(descriptor, level: Int32(IPPROTO_TCP), option: TCP_NODELAY)
+  }
+
+  /// How peers that vanish without a word are noticed.
+  public func watchOver(_ clients: SilentPeers) {
+    guard case .tcp = endpoint else { return }
     let level = Int32(IPPROTO_TCP)
-    System.setOption(descriptor, level: level, option: TCP_NODELAY)
-    System.setOption(descriptor, level: SOL_SOCKET, option: SO_KEEPALIVE)
-    System.setOption(descriptor, level: level, option: TCP_KEEPIDLE, value: 60)
-    System.setOption(descriptor, level: level, option: TCP_KEEPINTVL, value: 10)
-    System.setOption(descriptor, level: level, option: TCP_KEEPCNT, value: 6)
+    if let idle = clients.idleSeconds {
+      System.setOption(descriptor, level: SOL_SOCKET, option: SO_KEEPALIVE)
+      System.setOption(descriptor, level: level, option: TCP_KEEPIDLE, value: idle)
+      System.setOption(descriptor, level: level, option: TCP_KEEPINTVL, value: clients.intervalSeconds)
+      System.setOption(descriptor, level: level, option: TCP_KEEPCNT, value: clients.count)
+    }
+    if let timeout = clients.unacknowledgedMilliseconds {
+      System.setOption(descriptor, level: level, option: TCP_USER_TIMEOUT, value: timeout)
+    }
   }
 
   private static func withAddress<Address, Result, Failure: Error>(

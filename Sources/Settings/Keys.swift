@@ -74,6 +74,18 @@ enum Keys {
     Key(
       "shutdown_timeout", \.shutdownTimeout,
       .timeOrOff(example: "60s", zero: "a second SIGTERM stops at once; \"off\" waits for ever")),
+    Key(
+      "tcp_keepidle", \.tcpKeepIdle,
+      .timeOrOff(example: "60s", zero: "the kernel would ask all the time; \"off\" never asks")),
+    Key(
+      "tcp_keepintvl", \.tcpKeepInterval,
+      .time(
+        example: "10s", zero: "the kernel would ask all the time", off: "tcp_keepidle = \"off\" switches keepalive off")
+    ),
+    Key("tcp_keepcnt", \.tcpKeepCount, .integer(1...127, example: 6)),
+    Key(
+      "tcp_user_timeout", \.tcpUserTimeout,
+      .timeOrOff(example: "30s", zero: "no client could be sent anything; \"off\" leaves it to the kernel")),
     Key("tls_mode", \.tlsMode, .choice),
     Key("tls_cert", \.tlsCertificate, ValueFormat<String>.path(example: "/etc/lifeguard/server.crt").optional),
     Key("tls_key", \.tlsKey, ValueFormat<String>.path(example: "/etc/lifeguard/server.key").optional),

@@ -14,6 +14,14 @@ public struct ServerSettings: Sendable, Equatable {
   public var clientLoginTimeout: Duration? = .seconds(60)
   /// How long a stop waits for running transactions; nil waits for ever.
   public var shutdownTimeout: Duration? = .seconds(60)
+  /// After how much silence the kernel asks whether a client is still there (whole seconds); nil never asks.
+  public var tcpKeepIdle: Duration? = .seconds(60)
+  /// How far apart it asks again (whole seconds).
+  public var tcpKeepInterval: Duration = .seconds(10)
+  /// How often it asks before it gives the client up.
+  public var tcpKeepCount = 6
+  /// How long sent bytes may stay unacknowledged before a client is given up; nil leaves it to the kernel.
+  public var tcpUserTimeout: Duration?
   /// Whether clients may or must use TLS.
   public var tlsMode = TLSMode.disable
   /// The file with the certificate chain shown to clients.

@@ -48,7 +48,7 @@ extension Settings {
   /// databases' and users' own as well.
   public static let restartOnlyKeys: Set<String> = [
     "server.listen", "server.workers", "server.event_loop", "pool.pool_workers", "admin.socket", "http.listen",
-    "log.format",
+    "log.format", "server.tcp_keepidle", "server.tcp_keepintvl", "server.tcp_keepcnt", "server.tcp_user_timeout",
   ]
 
   static func needsRestart(section: String, key: String) -> Bool {

@@ -71,8 +71,16 @@ public struct ConnectionTarget: Sendable, Hashable {
     self.shufflesHosts = resolved["load_balance_hosts"] == "random"
     self.hosts = try Self.hosts(of: resolved)
     self.upstream = hosts.map(\.label).joined(separator: ",")
-    self.options = Self.settled(given)
+    self.options = Self.settled(given + Self.keepAlive.filter { (resolved[$0.keyword] ?? "").isEmpty })
   }
+
+  /// How a server that vanishes without a word is noticed while nothing is sent to it, where the connection string says
+  /// nothing of that: as clients by default. The kernel's own times are hours.
+  private static let keepAlive = [
+    ConnectionOption(keyword: "keepalives_idle", value: "60"),
+    ConnectionOption(keyword: "keepalives_interval", value: "10"),
+    ConnectionOption(keyword: "keepalives_count", value: "6"),
+  ]
 
   /// The same target with only some of its hosts, in this order; at least one. Those known to be down or in the wrong role
   /// are left out so.

@@ -7,6 +7,7 @@ import pytest
 
 from kit.daemon import Lifeguard
 from kit.postgres import PostgreSQL
+from kit.processes import run
 from kit.waiting import wait_until
 from kit.wire import (
     COPY_DONE, FLUSH, SYNC, WireClient, bind, copy_data, error, execute, kinds, parse, query,
@@ -270,3 +271,29 @@ def test_limits_hold_for_a_user_and_from_the_next_reload_on(lifeguard, postgres:
                                "pool": {"query_timeout": "250ms"}})
         daemon.reload()
         wait_until(lambda: "E" in kinds(app.ask(query("select pg_sleep(0.7)"))), "the new limit")
+
+
+# MARK: peers that vanish without a word
+
+
+def timer(local: int, remote: int) -> str:
+    """Which timer runs on the socket from one port to another, as in `keepalive,59sec,0`; `` where none does."""
+    shown = run(["ss", "-Htno", f"sport = :{local} and dport = :{remote}"]).stdout
+    return shown.partition("timer:(")[2].partition(")")[0]
+
+
+def test_the_kernel_asks_after_silent_clients_and_servers(lifeguard, postgres: PostgreSQL):
+    upstream = postgres.conninfo(user=None, database="app")
+    for server, conninfo, client_side, server_side in [
+            ({}, upstream, "keepalive,5", "keepalive,5"),
+            ({"tcp_keepidle": "200s", "tcp_keepintvl": "3s", "tcp_keepcnt": 4, "tcp_user_timeout": "20s"},
+             f"{upstream} keepalives_idle=300", "keepalive,3min", "keepalive,4min"),
+            ({"tcp_keepidle": "off"}, f"{upstream} keepalives=0", "", "")]:
+        daemon = lifeguard(server=server, **{"databases.app": {"upstream": conninfo}})
+        with WireClient.app(daemon.port) as client:
+            [port] = client.rows("select inet_client_port()")[0]
+            for local, remote, expected in [(daemon.port, client.socket.getsockname()[1], client_side),
+                                            (int(port), postgres.port, server_side)]:
+                # Another timer runs while something is not acknowledged.
+                wait_until(lambda: timer(local, remote).startswith(expected) and bool(timer(local, remote)) == bool(expected),
+                           f"timer {expected!r} from port {local} to {remote}")

@@ -10,7 +10,9 @@ struct DefaultsTests {
     #expect(
       shown == [
         "server.listen=127.0.0.1:6432", "server.workers=auto", "server.max_clients=10000", "server.event_loop=auto",
-        "server.client_login_timeout=1min", "server.shutdown_timeout=1min", "server.tls_mode=disable",
+        "server.client_login_timeout=1min", "server.shutdown_timeout=1min",
+        "server.tcp_keepidle=1min", "server.tcp_keepintvl=10s", "server.tcp_keepcnt=6", "server.tcp_user_timeout=off",
+        "server.tls_mode=disable",
         "server.tls_cert=", "server.tls_key=", "server.tls_ca=",
         "pool.mode=transaction", "pool.pool_size=5", "pool.max_overflow=10", "pool.min_size=0",
         "pool.pool_timeout=30s", "pool.pool_recycle=1h", "pool.pool_pre_ping=true", "pool.pre_ping_idle=1s",

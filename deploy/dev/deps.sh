@@ -107,6 +107,7 @@ for what; do
       command -v java >/dev/null || need default-jre-headless "runs pgjdbc, one of the clients"
       command -v systemd-analyze >/dev/null || need systemd "checks the units; it does not run here"
       command -v openssl >/dev/null || need openssl "makes the tests' certificates"
+      command -v ss >/dev/null || need iproute2 "shows the timers of sockets"
       need php-cli "runs PHP's clients"
       need php-pgsql "PHP's pgsql and PDO, clients to test with"
       need ruby-pg "Ruby's pg, a client to test with"
