@@ -13,10 +13,10 @@ from .wire import frame
 
 
 class _Port(ABC):
-    """A port on the loopback address, which does something with each connection."""
+    """A port on the loopback address, or a listener's, which does something with each connection."""
 
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, listener: socket.socket | None = None) -> None:
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         #: Connections that were made to it.
         self.accepted = 0
@@ -59,13 +59,13 @@ class Relay(_Port):
     """Between a daemon and its server. What is open at the moment can be stopped, cut and half closed; what comes later
     passes. What the server sends can be delayed, and damaged once."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, listener: socket.socket | None = None) -> None:
         self._server_port = port
         self._links: list[_Link] = []
         #: How long each piece of what the server sends is kept (s).
         self.delay = 0.0
         self._damage = threading.Event()
-        super().__init__()
+        super().__init__(listener)
 
     def __exit__(self, *_) -> None:
         super().__exit__()
