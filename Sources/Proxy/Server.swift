@@ -248,10 +248,13 @@ final class Server: Connection {
       let step = replies.next(bytes, &cursor)
       if case .described(let range, let type, _) = step { takeShape(type, bytes, range) }
       if let noted = replies.ledger.takeNoted() { statementsSettled(noted) }
+      // What was said of a statement that is not shared is nobody's.
+      if case .described(_, let type, _) = step, type != .parameterDescription { shape = StatementShape() }
       switch step {
       case .forward(let range): if isAboutClient { toClient(bytes.extracting(range)) }
       case .ready(let range, let status): clientReady(bytes, range, status)
       case .error(let range):
+        shape = StatementShape()
         client?.requests.failed(replies.ledger.failedParses)
         clientError(bytes, range)
       case .parsed:

@@ -192,8 +192,9 @@ extension Client {
     let length = message.length - name.count + serverName.count
     let isAlone =
       server.status == .idle && !requests.isInsideCycle && server.replies.ledger.clientReadiesOwed == 0
-    // Where requests before it may fail, so may this one, for want of its statement.
-    if server.statements.isUnsettled {
+    // Where requests before it may fail, so may this one, for want of its statement. And the server's error does not tell
+    // an unnamed statement from a named one of the same text.
+    if server.statements.isUnsettled || requests.unnamedShared === statement {
       if server.replies.ledger.sent(.bind, by: .client, isNoted: true) {
         server.statements.note(.name(WireText(bytes, name)))
       }

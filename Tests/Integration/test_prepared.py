@@ -166,6 +166,29 @@ def test_rows_of_another_shape_than_described_never_reach_a_client(lifeguard, po
         postgres.psql("drop table shaped")
 
 
+@pytest.mark.parametrize("text", ["select $1::text", "select $1::int / 0"])
+def test_what_is_said_of_one_statement_is_not_taken_for_another(lifeguard, text: str):
+    daemon = lifeguard(pool={"pool_size": 2, "max_overflow": 0})
+    with WireClient.app(daemon.port) as client, WireClient.app(daemon.port) as other:
+        client.ask(parse("select 7", "s"), SYNC)
+        client.ask(parse(text), describe_statement(), bind(("1",)), execute(), SYNC)
+        whole = (bind(statement="s"), describe_portal(), execute(), SYNC)
+        assert rows(client.ask(*whole)) == [["7"]]
+        other.ask(query("begin"))
+        # On another connection it is still the same statement.
+        assert rows(client.ask(*whole)) == [["7"]]
+
+
+def test_errors_tell_the_unnamed_statement_from_a_named_one_of_the_same_text(narrow: Lifeguard):
+    with WireClient.app(narrow.port) as client, WireClient.app(narrow.port) as other:
+        client.ask(parse("select $1::text", "s"), SYNC)
+        client.ask(parse("select $1::text"), bind(("used",)), execute(), SYNC)
+        for statement in ("", "s", ""):
+            other.rows("select 1")
+            assert error(client.ask(bind(statement=statement), SYNC))["M"] == \
+                f'bind message supplies 0 parameters, but prepared statement "{statement}" requires 1'
+
+
 def test_asyncpg_survives_an_altered_table(narrow: Lifeguard, postgres: PostgreSQL):
     postgres.psql("create table altered (a int); insert into altered values (1); grant all on altered to app")
 
