@@ -259,11 +259,10 @@ extension Worker {
     case .cancelBeforeCleanup:
       setDeadline(server, server.pool.settings.cancelTimeout)
       server.sendRollback(attempt: 1)
-    case .none, .settings, .fence, .blockRollback:
-      server.deadline = .max
-      if let client = server.client, client.awaitsCancel { cancelOfLimitSent(server, client) }
+    case .none, .settings, .fence, .blockRollback: server.deadline = .max
     case .handOver, .ping, .inspection, .cleanup, .reset, .closing: break
     }
+    if let client = server.client, client.awaitsCancel { cancelOfLimitSent(server, client) }
     carryOutEffects()
   }
 
