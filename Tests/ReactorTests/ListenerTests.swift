@@ -60,39 +60,6 @@ import Testing
     for client in clients { close(client) }
   }
 
-  /// In a process of its own, because the limit is the process's.
-  @Test(arguments: EventLoopDriver.usable) func acceptingPausesWhileNoDescriptorIsFreeAndThenResumes(
-    _ driver: EventLoopDriver
-  ) async {
-    await #expect(processExitsWith: .success) { [name = driver.rawValue as String] in
-      let script = Script(EventLoopDriver(rawValue: name)!)
-      let listener = try #require(try Listener.open(.tcp(host: "127.0.0.1", port: 0)).first)
-      for _ in 0..<3 { _ = ReactorTests.connect(toPort: port(of: listener.descriptor)) }
-      var limit = rlimit()
-      unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
-      // No number is below the limit, whatever other threads close meanwhile.
-      var exhausted = limit
-      exhausted.rlim_cur = 0
-      unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &exhausted)
-      script.loop.listen(on: listener)
-      var failedAt: Int64 = 0
-      script.when(
-        "accepting fails", { !script.acceptErrors.isEmpty },
-        then: {
-          failedAt = script.loop.now
-          #expect(script.acceptErrors == [EMFILE] && script.accepted.isEmpty)
-          unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
-        })
-      script.when(
-        "all are accepted", { script.accepted.count == 3 },
-        then: {
-          #expect(script.acceptErrors == [EMFILE])
-          #expect(script.loop.now >= failedAt + 100_000_000)
-        })
-      script.run()
-    }
-  }
-
   @Test func aTakenPortIsNamed() throws {
     let first = try #require(try Listener.open(.tcp(host: "127.0.0.1", port: 0)).first)
     defer { first.release() }
