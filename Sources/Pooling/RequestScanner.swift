@@ -126,7 +126,7 @@ public struct RequestScanner {
   private var hasFailed = false
   /// A statement has been bound in the present cycle of the extended protocol.
   private var hasBound = false
-  private var forwarded = (parses: 0, binds: 0)
+  private var forwarded: (parses: UInt32, binds: UInt32) = (0, 0)
   /// What has become of the session.
   public var session = SessionState()
   /// What the client's unnamed statement does when it is used; nil where that is nothing of interest.
@@ -155,11 +155,17 @@ public struct RequestScanner {
     case client
   }
 
-  /// What a text does to the session.
-  private struct Text {
-    var effects: StatementEffects
-    var touched: TouchedSettings?
-    var beginning: String
+  /// What a text does to the session. Few have one that does anything: it is an object of its own.
+  private final class Text: Sendable {
+    let effects: StatementEffects
+    let touched: TouchedSettings?
+    let beginning: String
+
+    init(effects: StatementEffects, touched: TouchedSettings?, beginning: String) {
+      self.effects = effects
+      self.touched = touched
+      self.beginning = beginning
+    }
   }
 
   public init() {}
@@ -186,7 +192,7 @@ public struct RequestScanner {
 
   /// Parse and Bind messages that have been forwarded since this was called last; nil where there were none.
   @inline(__always)
-  public mutating func takeForwarded() -> (parses: Int, binds: Int)? {
+  public mutating func takeForwarded() -> (parses: UInt32, binds: UInt32)? {
     if forwarded == (0, 0) { return nil }
     defer { forwarded = (0, 0) }
     return forwarded

@@ -45,26 +45,17 @@ final class Client: Connection {
   var isAdmitted = false
   /// TLS has begun.
   var isEncrypted = false
-  /// Version and cipher, once the handshake is complete.
-  var tlsSummary: String?
-  /// What it has sent and been sent before its pool was known, without TLS's own; the pool's telemetry gets it then.
-  var earlyBytes = (received: 0, sent: 0)
-  /// While `phase` is `authentication`.
-  var exchange: LoginExchange?
-  /// A key is being derived, or the server asked: nothing is read until that is over.
-  var awaitsVerdict = false
   /// It has proven who it is, otherwise than by trust.
   var isProven = false
-  /// The password that the server has called right, until the pool has it.
-  var provenPassword: Password?
-  /// When the login is given up (nanoseconds, as the loop's clock).
-  var loginDeadline = Int64.max
+  /// Until it is served.
+  var entry: ClientEntry?
   /// Identifies the connection to a CancelRequest.
   var cancelSecret: UInt32 = 0
 
   var inbox = ByteQueue()
   var requests = RequestScanner()
-  let statements = ClientStatements()
+  /// Made for the first of them.
+  private var statementTable: ClientStatements?
   /// The server is being asked what a transaction has left behind; requests wait.
   var isInspected = false
   /// The server is being asked what a statement is there; its Bind waits.
@@ -83,11 +74,9 @@ final class Client: Connection {
   /// In the worker's list of clients to go on with.
   var isRunnable = false
 
-  var user = ""
-  var database = ""
+  /// Who it says that it is.
+  var name = ClientName.none
   var pool: Pool?
-  /// The settings of the StartupMessage, until login is over.
-  var startup: [SessionSetting] = []
   /// The session's settings as the client knows them; set when login is over.
   var wanted: SessionSettings?
 
@@ -115,10 +104,13 @@ final class Client: Connection {
   /// Since when its request has been under way: from its server connection on, or from the ReadyForQuery before.
   var requestSince: Int64 = 0
   var transactionSince: Int64 = 0
-  /// On the admin console.
-  var console = ConsoleSession()
+  /// Nobody else has one.
+  private(set) lazy var console = ConsoleSession()
 
-  init(worker: Worker, id: Int64, token: ClientToken, peer: PeerAddress, connectedAt: Int64) {
+  init(
+    worker: Worker, id: Int64, token: ClientToken, peer: PeerAddress, connectedAt: Int64, entry: ClientEntry
+  ) {
+    self.entry = entry
     self.worker = worker
     self.id = id
     self.token = token
@@ -136,20 +128,37 @@ final class Client: Connection {
 
   /// The value of `application_name` that the client has set, for SHOW CLIENTS.
   var applicationName: String {
-    wanted?["application_name"]?.text ?? startup.first { $0.name == "application_name" }?.value.text ?? ""
+    wanted?["application_name"]?.text ?? entry?.settings.first { $0.name == "application_name" }?.value.text ?? ""
   }
+
+  /// Its prepared statements by name.
+  var statements: ClientStatements {
+    if let statementTable { return statementTable }
+    let table = ClientStatements()
+    statementTable = table
+    return table
+  }
+
+  /// How many those are.
+  var statementCount: Int { statementTable?.count ?? 0 }
+
+  var user: String { name.user }
+  var database: String { name.database }
+
+  /// Version and cipher; nil without TLS.
+  var tlsSummary: String? { worker.loop.tls(of: self).map { "\($0.version)/\($0.cipher)" } }
 
   /// No request is under way and none is waiting. The last answers may still be on their way, as long as they are few.
   var isIdle: Bool {
     guard !isBacklogged else { return false }
     if let server { return server.isClean && inbox.isEmpty }
-    return !isWaiting && inbox.isEmpty && console.running == nil
+    return !isWaiting && inbox.isEmpty && !isRunningCommand
   }
 
   // MARK: Input
 
   override func received(_ bytes: Span<UInt8>) {
-    if let pool { pool.telemetry.bytesReceived.add(UInt64(bytes.count)) } else { earlyBytes.received += bytes.count }
+    if let pool { pool.telemetry.bytesReceived.add(UInt64(bytes.count)) } else { entry?.received += bytes.count }
     if phase == .serving || phase == .console { requestedAt = worker.loop.now }
     if inbox.isEmpty {
       let used = consume(bytes)
@@ -159,10 +168,6 @@ final class Client: Connection {
       consumeInbox()
     }
     adjustReceiving()
-  }
-
-  override func secured() {
-    tlsSummary = worker.loop.tls(of: self).map { "\($0.version)/\($0.cipher)" }
   }
 
   override func ended(_ end: StreamEnd) {
@@ -224,7 +229,7 @@ final class Client: Connection {
 
   /// Its statements with names are shared; those that it has stay so when a reload changes that for others.
   private func sharesStatements(in pool: Pool) -> Bool {
-    pool.sharesStatements || pool.sharesConnections && statements.count > 0
+    pool.sharesStatements || pool.sharesConnections && statementCount > 0
   }
 
   /// One step of relaying requests. Returns whether to go on.
@@ -418,7 +423,7 @@ final class Client: Connection {
 
   /// Sends bytes to the client.
   func send(_ bytes: Span<UInt8>) {
-    if let pool { pool.telemetry.bytesSent.add(UInt64(bytes.count)) } else { earlyBytes.sent += bytes.count }
+    if let pool { pool.telemetry.bytesSent.add(UInt64(bytes.count)) } else { entry?.sent += bytes.count }
     worker.loop.send(bytes, to: socket)
   }
 

@@ -23,6 +23,9 @@ extension Client {
     }
   }
 
+  /// A console command is being carried out for it.
+  var isRunningCommand: Bool { phase == .console && console.running != nil }
+
   /// One message of a console client. Returns whether to go on.
   func consoleStep(_ bytes: Span<UInt8>, _ cursor: inout Int) -> Bool {
     if console.running != nil || cursor == bytes.count { return false }
@@ -128,7 +131,7 @@ extension Client {
 
   /// A CancelRequest: nobody waits for the command under way any more. What it has changed stays changed.
   func cancelConsoleCommand() {
-    guard console.running != nil else { return }
+    guard isRunningCommand else { return }
     consoleReplied(
       .failed(code: "57014", message: "canceling the wait of a command; what it ordered stays in force", hint: nil),
       to: console.commandNumber)
@@ -137,7 +140,7 @@ extension Client {
   /// The control plane has carried out a command.
   func consoleReplied(_ reply: ConsoleReply, to number: Int) {
     // It may have been cancelled.
-    guard number == console.commandNumber, let purpose = console.running else { return }
+    guard phase == .console, number == console.commandNumber, let purpose = console.running else { return }
     console.running = nil
     if case .failed(let code, let message, let hint) = reply {
       let fields = ErrorFields(
@@ -169,7 +172,7 @@ extension Client {
 
 /// What a console client has prepared, and what is being carried out for it. The extended protocol works as far as
 /// drivers need it: without parameters, and a described portal is executed with the rows it was described by.
-struct ConsoleSession {
+final class ConsoleSession {
   /// Prepared statements that one client may have.
   static let kept = 64
 

@@ -41,7 +41,7 @@ extension Client {
         method, user: user, verifiers: worker.configuration.verifiers, channelBinding: channelBinding,
         randomness: worker.randomBytes(LoginExchange.randomnessNeeded))
       let step = exchange.begin()
-      self.exchange = exchange
+      entry?.exchange = exchange
       return take(step)
     }
   }
@@ -53,7 +53,7 @@ extension Client {
 
   /// One message of a client that proves who it is. Returns whether to go on.
   func authenticationStep(_ bytes: Span<UInt8>, _ cursor: inout Int) -> Bool {
-    if awaitsVerdict || cursor == bytes.count { return false }
+    if entry?.awaitsVerdict == true || cursor == bytes.count { return false }
     guard bytes[cursor] == FrontendType.password.rawValue else {
       return fail(.protocolViolation, "expected a password, got a message of type \(bytes[cursor])")
     }
@@ -66,24 +66,24 @@ extension Client {
     body.reserveCapacity(header.bodyLength)
     for index in cursor + MessageHeader.size..<cursor + header.totalLength { body.append(bytes[index]) }
     cursor += header.totalLength
-    guard let step = exchange?.received(body) else { preconditionFailure("authentication without an exchange") }
+    guard let step = entry?.exchange?.received(body) else { preconditionFailure("authentication without an exchange") }
     return take(step)
   }
 
   /// The keys that the exchange asked for have been derived.
   func derived(_ keys: DerivedKeys) {
-    guard phase == .authentication, let step = exchange?.derived(keys) else { return }
-    awaitsVerdict = false
+    guard phase == .authentication, let step = entry?.exchange?.derived(keys) else { return }
+    entry?.awaitsVerdict = false
     if take(step) { worker.resume(self) }
   }
 
   /// The server has been asked whether the password is right.
   func verified(_ verdict: PasswordVerdict, _ password: Password) {
     guard phase == .authentication else { return }
-    awaitsVerdict = false
+    entry?.awaitsVerdict = false
     switch verdict {
     case .right, .stillRight:
-      provenPassword = password
+      entry?.provenPassword = password
       if authenticated(isProven: true) { worker.resume(self) }
     case .wrong(let detail):
       _ = refuse(
@@ -104,11 +104,11 @@ extension Client {
       send(request)
       return true
     case .derive(let derivation):
-      awaitsVerdict = true
+      entry?.awaitsVerdict = true
       worker.derive(derivation, for: self)
       return false
     case .verifyUpstream(let password):
-      awaitsVerdict = true
+      entry?.awaitsVerdict = true
       worker.verify(password, of: self)
       return false
     case .accepted(let last):
@@ -140,12 +140,12 @@ extension Client {
   /// The client is who it says it is, or nobody asks. Its pool decides where it goes on.
   private func authenticated(isProven: Bool) -> Bool {
     self.isProven = isProven
-    exchange = nil
+    entry?.exchange = nil
     worker.noLongerHalfOpen(self)
     guard worker.environment.quota.enter(worker.settings.server.maxClients) else { return failTooManyClients() }
     isAdmitted = true
     if isForConsole {
-      startup = []
+      entry = nil
       phase = .console
       welcomeToConsole()
       return true
@@ -167,15 +167,18 @@ extension Client {
   /// The client is at the home of its pool.
   func enterPool(_ name: PoolName) -> Bool {
     defer { worker.environment.homes.arrived(for: name) }
-    switch worker.pool(database: database, user: user, known: provenPassword) {
+    switch worker.pool(database: database, user: user, known: entry?.provenPassword) {
     case .failure(.unknownDatabase): return failUnknownDatabase()
     case .failure(.target(let text)): return fail(.configurationLimitExceeded, "database \"\(database)\": \(text)")
     case .success(let pool): self.pool = pool
     }
-    provenPassword = nil
     pool!.clients += 1
-    pool!.telemetry.bytesReceived.add(UInt64(earlyBytes.received))
-    pool!.telemetry.bytesSent.add(UInt64(earlyBytes.sent))
+    if let shared = pool!.clientName(user: user, database: database) { self.name = shared }
+    if let entry {
+      entry.provenPassword = nil
+      pool!.telemetry.bytesReceived.add(UInt64(entry.received))
+      pool!.telemetry.bytesSent.add(UInt64(entry.sent))
+    }
     phase = .login
     worker.loggingInCount += 1
     return true
@@ -191,8 +194,8 @@ extension Client {
   /// login. Where the same settings have been tried before the answer is known; else it takes a server connection.
   func loginStep() -> Bool {
     if isWaiting || isApplying || server != nil { return false }
-    guard let pool else { preconditionFailure("a login without a pool") }
-    if let known = pool.knownLogin(startup) {
+    guard let pool, let entry else { preconditionFailure("a login without a pool") }
+    if let known = pool.knownLogin(entry.settings) {
       welcome(known)
       return true
     }
@@ -202,7 +205,9 @@ extension Client {
 
   /// A server connection is there to try the startup settings on.
   func applyStartup() {
-    guard let pool, let server, let base = pool.base else { preconditionFailure("a login without a connection") }
+    guard let pool, let server, let base = pool.base, let startup = entry?.settings else {
+      preconditionFailure("a login without a connection")
+    }
     if let fact = startup.first(where: { SessionSettings.isRefusedAtLogin($0.key) }) {
       let error = ErrorFields(.error, .cantChangeRuntimeParameter, "parameter \"\(fact.name)\" cannot be changed")
       return startupApplied(server, error.naming(client: id))
@@ -221,7 +226,7 @@ extension Client {
 
   /// The server has taken or refused the startup settings.
   func startupApplied(_ server: Server, _ error: ErrorFields?) {
-    guard let pool else { preconditionFailure("a login without a pool") }
+    guard let pool, let startup = entry?.settings else { preconditionFailure("a login without a pool") }
     let settings = server.settings
     worker.giveBack(server, self)
     if let error {
@@ -243,7 +248,7 @@ extension Client {
   private func welcome(_ settings: SessionSettings) {
     wanted = settings
     login = settings
-    startup = []
+    entry = nil
     phase = .serving
     worker.loggingInCount -= 1
     pool?.telemetry.loginCount.add()

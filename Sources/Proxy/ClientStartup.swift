@@ -22,7 +22,7 @@ extension Client {
       // `sslnegotiation=direct`
       worker.loop.startTLS(on: self, context, requiresALPN: true, received: bytes.extracting(cursor...))
       isEncrypted = true
-      earlyBytes.received -= bytes.count - cursor
+      entry?.received -= bytes.count - cursor
       cursor = bytes.count
       return false
     }
@@ -69,8 +69,7 @@ extension Client {
     guard let user = message.user.exactText, let database = message.database.exactText else {
       return fail(.protocolViolation, "the name of the user or the database is not UTF-8 text")
     }
-    self.user = user
-    self.database = database
+    name = ClientName(user: user, database: database)
     let server = worker.settings.server
     guard message.replication == .off else {
       return fail(.featureNotSupported, "replication connections cannot be pooled: connect to the server directly")
@@ -89,7 +88,7 @@ extension Client {
       }
     }
     do {
-      startup = try message.settings().map { SessionSetting(name: $0.name, value: $0.value) }
+      entry?.settings = try message.settings().map { SessionSetting(name: $0.name, value: $0.value) }
     } catch {
       return fail(.invalidParameterValue, "\(error)")
     }

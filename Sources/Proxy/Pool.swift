@@ -10,6 +10,7 @@ final class Pool {
   let id: PoolID
   let database: String
   let user: String
+  private let clientName: ClientName
   /// What libpq connects to.
   private(set) var target: ConnectionTarget
   /// Where that is, and which of it is of use.
@@ -44,6 +45,7 @@ final class Pool {
     self.id = id
     self.database = database
     self.user = user
+    clientName = ClientName(user: user, database: database)
     self.target = target
     self.settings = settings
     hosts = PoolHosts(board.records(of: target), HostWish(target, maxLag: settings.maxLag))
@@ -55,6 +57,11 @@ final class Pool {
   func connect(to target: ConnectionTarget, _ board: HostBoard) {
     self.target = target
     hosts = PoolHosts(board.records(of: target), HostWish(target, maxLag: settings.maxLag))
+  }
+
+  /// The name that its clients share; nil for one who calls itself otherwise.
+  func clientName(user: String, database: String) -> ClientName? {
+    user == clientName.user && database == clientName.database ? clientName : nil
   }
 
   var name: PoolName { PoolName(database: database, user: user) }

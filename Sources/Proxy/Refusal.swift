@@ -6,13 +6,23 @@ import Telemetry
 /// Why a client's request is answered by the daemon with an error. Primary texts of errors on connections that stay
 /// open begin with `pool "…"`, and the server's own words go to DETAIL: drivers take phrases such as "terminating
 /// connection" for a lost connection.
-struct Refusal {
-  var code: SQLState
-  var message: WireText
-  var detail: WireText?
-  var hint: WireText?
+final class Refusal: Sendable {
+  let code: SQLState
+  let message: WireText
+  let detail: WireText?
+  let hint: WireText?
   /// It is the server's error, passed on as it was, or what the server would say.
-  var isServers = false
+  let isServers: Bool
+
+  init(
+    code: SQLState, message: WireText, detail: WireText? = nil, hint: WireText? = nil, isServers: Bool = false
+  ) {
+    self.code = code
+    self.message = message
+    self.detail = detail
+    self.hint = hint
+    self.isServers = isServers
+  }
 
   /// As it is sent to a client; one of the daemon's own names the client's connection.
   func fields(_ severity: ErrorFields.Severity = .error, to client: Client) -> ErrorFields {

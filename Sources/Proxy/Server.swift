@@ -95,7 +95,7 @@ final class Server: Connection {
   /// A client's message was sent in part and will not be completed: the protocol allows nothing more.
   var isCut = false
   /// What the request that has just failed is to be told, where it was made to fail by `refuseStatement`.
-  var failedRefusal: RefusalNote?
+  var failedRefusal: Refusal?
   /// The statement that no session has; the server's error names it.
   private static let refusedStatement: WireText = "lifeguard: refused"
   /// The ErrorResponse to the daemon's own request.
@@ -159,14 +159,14 @@ final class Server: Connection {
   /// Makes the server refuse a request at the client's present place in the pipeline, so that everything about the
   /// error (skipping, rollback, order) is as it would be on a connection of the client's own.
   func refuseStatement(_ refusal: Refusal) {
-    request(.bind, .refusal(RefusalNote(refusal))) {
+    request(.bind, .refusal(refusal)) {
       $0.bind(statement: Server.refusedStatement)
     }
   }
 
   /// Makes the server refuse a query, as `refuseStatement` does within the extended protocol.
   func refuseQuery(_ refusal: Refusal) {
-    request(.query, .refusal(RefusalNote(refusal))) {
+    request(.query, .refusal(refusal)) {
       $0.query(WireText("EXECUTE \"\(Server.refusedStatement.text)\""))
     }
   }
@@ -365,7 +365,7 @@ final class Server: Connection {
       fields.message.text.contains(Server.refusedStatement.text)
     {
       failedRefusal = nil
-      if let client { client.send { $0.errorResponse(note.refusal.fields(to: client)) } }
+      if let client { client.send { $0.errorResponse(note.fields(to: client)) } }
     } else if pool.sharesStatements, let fields = renamed(body) {
       client?.send { $0.errorResponse(fields) }
     } else {

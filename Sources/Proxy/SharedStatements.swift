@@ -359,7 +359,7 @@ extension Server {
   /// Noted requests have ended.
   func statementsSettled(_ noted: (succeeded: Int, failed: Int)) {
     let last = statements.succeeded(noted.succeeded)
-    failedRefusal = statements.failed(noted.failed) as? RefusalNote
+    failedRefusal = statements.failed(noted.failed) as? Refusal
     if noted.failed > 0 { client?.verified(changed: nil) }
     if case .describeRows(let statement) = last,
       let other = statement.described(as: takenShape, in: worker.statementTable)
@@ -439,11 +439,4 @@ extension Refusal {
         "\(pool.quotedLabel) keeps no more than \(statements.count) prepared statements of together "
           + "\(statements.bytes >> 20) MB for a client"))
   }
-}
-
-/// A refusal that waits for its place among the replies.
-final class RefusalNote {
-  let refusal: Refusal
-
-  init(_ refusal: Refusal) { self.refusal = refusal }
 }

@@ -53,14 +53,14 @@ extension Worker {
     connection.applicationName = client.applicationName
     connection.unreadBytes = client.inbox.count
     connection.unsentBytes = loop.pendingOutput(client.socket)
-    connection.preparedStatements = client.statements.count
+    connection.preparedStatements = client.statementCount
     let state: ClientState
     if client.isWaiting {
       state = .waiting
     } else if client.phase == .login && client.server == nil {
       state = .login
     } else {
-      state = client.server != nil || client.console.running != nil ? .active : .idle
+      state = client.server != nil || client.isRunningCommand ? .active : .idle
     }
     var snapshot = ClientSnapshot(state: state, connection: connection)
     if client.isWaiting { snapshot.waitMicroseconds = max(0, loop.now - client.waitingSince) / 1000 }

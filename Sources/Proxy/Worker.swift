@@ -497,22 +497,21 @@ final class Worker: EventLoopDelegate {
       _ = Glibc.close(descriptor)
       return
     }
-    let client = addClient(id: environment.clientNumbers.next(), peer: peer, connectedAt: loop.now)
+    let deadline = settings.server.clientLoginTimeout.map { loop.now + $0.nanoseconds } ?? .max
+    let client = addClient(
+      id: environment.clientNumbers.next(), peer: peer, connectedAt: loop.now, entry: ClientEntry(deadline: deadline))
     loop.adopt(descriptor, for: client, owned: true)
-    if let timeout = settings.server.clientLoginTimeout {
-      client.loginDeadline = loop.now + timeout.nanoseconds
-      scheduleLoginTimeout(client)
-    }
     client.isHalfOpen = true
     becameHalfOpen(client)
   }
 
   /// A new client of this worker, without its socket.
-  func addClient(id: Int64, peer: PeerAddress, connectedAt: Int64) -> Client {
+  func addClient(id: Int64, peer: PeerAddress, connectedAt: Int64, entry: ClientEntry) -> Client {
     let client = clients.add { token in
-      Client(worker: self, id: id, token: token, peer: peer, connectedAt: connectedAt)
+      Client(worker: self, id: id, token: token, peer: peer, connectedAt: connectedAt, entry: entry)
     }
     client.cancelSecret = random.next()
+    if entry.deadline < .max { loop.schedule(at: entry.deadline, token: Timer.login(client.token).token) }
     return client
   }
 
@@ -520,11 +519,6 @@ final class Worker: EventLoopDelegate {
   func removeClient(_ client: Client) {
     noLongerHalfOpen(client)
     clients.remove(client.token)
-  }
-
-  func scheduleLoginTimeout(_ client: Client) {
-    guard client.loginDeadline < .max else { return }
-    loop.schedule(at: client.loginDeadline, token: Timer.login(client.token).token)
   }
 
   /// Random bytes of the kernel.

@@ -28,32 +28,24 @@ final class ClientMove: @unchecked Sendable {
   let name: PoolName
   let peer: PeerAddress
   let connectedAt: Int64
-  let loginDeadline: Int64
-  let user: String
-  let database: String
-  let startup: [SessionSetting]
+  let client: ClientName
   let isProven: Bool
-  let provenPassword: Password?
-  let tlsSummary: String?
+  let isEncrypted: Bool
+  let entry: ClientEntry
   /// What it has sent already, and has not been looked at.
   let unread: [UInt8]
-  let earlyBytes: (received: Int, sent: Int)
 
-  init(_ client: Client, to name: PoolName) {
+  init(_ client: Client, _ entry: ClientEntry, to name: PoolName) {
     id = client.id
     socket = client.worker.loop.release(client)
     self.name = name
     peer = client.peer
     connectedAt = client.connectedAt
-    loginDeadline = client.loginDeadline
-    user = client.user
-    database = client.database
-    startup = client.startup
+    self.client = client.name
     isProven = client.isProven
-    provenPassword = client.provenPassword
-    tlsSummary = client.tlsSummary
+    isEncrypted = client.isEncrypted
+    self.entry = entry
     unread = client.inbox.copy
-    earlyBytes = client.earlyBytes
   }
 }
 
@@ -146,11 +138,11 @@ extension Worker {
   func sendMovingClients() {
     guard !moving.isEmpty else { return }
     for departure in moving {
-      guard departure.client.phase == .moving else {
+      guard departure.client.phase == .moving, let entry = departure.client.entry else {
         environment.homes.arrived(for: departure.name)
         continue
       }
-      let move = ClientMove(departure.client, to: departure.name)
+      let move = ClientMove(departure.client, entry, to: departure.name)
       departure.client.phase = .closed
       departure.client.inbox.release(to: loop.blocks)
       removeClient(departure.client)
@@ -161,21 +153,14 @@ extension Worker {
 
   /// A client has come from the worker that it had connected to.
   func arrived(_ move: ClientMove) {
-    let client = addClient(id: move.id, peer: move.peer, connectedAt: move.connectedAt)
-    client.loginDeadline = move.loginDeadline
-    client.user = move.user
-    client.database = move.database
-    client.startup = move.startup
+    let client = addClient(id: move.id, peer: move.peer, connectedAt: move.connectedAt, entry: move.entry)
+    client.name = move.client
     client.isAdmitted = true
     client.isProven = move.isProven
-    client.provenPassword = move.provenPassword
-    client.tlsSummary = move.tlsSummary
-    client.isEncrypted = move.tlsSummary != nil
-    client.earlyBytes = move.earlyBytes
+    client.isEncrypted = move.isEncrypted
     let unread = move.unread
     client.inbox.append(unread.span, from: loop.blocks)
     loop.adopt(move.socket, for: client)
-    scheduleLoginTimeout(client)
     if isDraining {
       environment.homes.arrived(for: move.name)
       _ = client.fail(.cannotConnectNow, "the connection pooler is shutting down")

@@ -471,7 +471,7 @@ extension LossKind {
 
 extension Refusal {
   /// The server's own error.
-  init(_ fields: ErrorFields) {
+  convenience init(_ fields: ErrorFields) {
     self.init(
       code: fields.code ?? .internalError, message: fields.message, detail: fields[.detail], hint: fields[.hint],
       isServers: true)

@@ -64,96 +64,106 @@ import Glibc
   }
 }
 
-/// Bytes that wait: appended at the back, consumed from the front. Holds a block only while it holds bytes.
+/// Bytes that wait: appended at the back, consumed from the front. Holds a block only while it holds bytes, and is no
+/// larger than the pointer to it: an idle connection has several.
 ///
 /// ```
-///   base            head                 tail          capacity
-///    |  consumed     |  waiting           |  room       |
+///   block     head                 tail          capacity
+///    | Block   |  waiting           |  room       |
 /// ```
 @safe public struct ByteQueue: ~Copyable {
-  private var base: UnsafeMutableRawPointer?
-  private var capacity = 0
-  private var head = 0
-  private var tail = 0
+  /// What a block begins with. Offsets are from its beginning.
+  private struct Block {
+    var capacity: Int
+    var head = MemoryLayout<Block>.size
+    var tail = MemoryLayout<Block>.size
 
-  public init() { unsafe base = nil }
+    var count: Int { tail - head }
+  }
+
+  private var block: UnsafeMutablePointer<Block>?
+
+  public init() { unsafe block = nil }
 
   deinit {
-    if let base = unsafe base { unsafe free(base) }
+    if let block = unsafe block { unsafe free(block) }
   }
 
   /// Bytes waiting.
-  public var count: Int { tail - head }
-  public var isEmpty: Bool { tail == head }
+  public var count: Int { unsafe block?.pointee.count ?? 0 }
+  public var isEmpty: Bool { unsafe block == nil }
 
-  var holdsBlock: Bool { unsafe base != nil }
+  var holdsBlock: Bool { unsafe block != nil }
 
   /// The waiting bytes, valid until the queue is next changed.
   public var bytes: Span<UInt8> {
     @_lifetime(borrow self)
     get {
-      let start = unsafe base.map { unsafe UnsafeRawPointer($0 + head).assumingMemoryBound(to: UInt8.self) }
-      let span = unsafe Span(_unsafeElements: UnsafeBufferPointer(start: start, count: count))
+      let span = unsafe Span<UInt8>(_unsafeElements: memory.assumingMemoryBound(to: UInt8.self))
       return unsafe _overrideLifetime(span, borrowing: self)
     }
   }
 
   /// Where the waiting bytes are, for the kernel; until the queue is next changed.
   var memory: UnsafeRawBufferPointer {
-    unsafe UnsafeRawBufferPointer(start: base.map { unsafe UnsafeRawPointer($0 + head) }, count: count)
+    guard let block = unsafe block else { return unsafe UnsafeRawBufferPointer(start: nil, count: 0) }
+    return unsafe UnsafeRawBufferPointer(
+      start: UnsafeRawPointer(block) + block.pointee.head, count: block.pointee.count)
   }
 
   /// The waiting bytes in an array of their own.
-  public var copy: [UInt8] {
-    guard let base = unsafe base else { return [] }
-    return unsafe Array(UnsafeRawBufferPointer(start: base + head, count: count))
-  }
+  public var copy: [UInt8] { unsafe Array(memory) }
 
   /// Adds bytes at the back.
   public mutating func append(_ bytes: Span<UInt8>, from pool: BlockPool) {
     guard bytes.count > 0 else { return }
-    reserve(bytes.count, from: pool)
+    let block = unsafe room(for: bytes.count, from: pool)
     unsafe bytes.withUnsafeBytes { source in
-      _ = unsafe memcpy(base! + tail, source.baseAddress!, source.count)
+      _ = unsafe memcpy(UnsafeMutableRawPointer(block) + block.pointee.tail, source.baseAddress!, source.count)
     }
-    tail += bytes.count
+    unsafe block.pointee.tail += bytes.count
   }
 
   /// Removes `count` bytes from the front; gives the block back when nothing is left.
   public mutating func consume(_ count: Int, to pool: BlockPool) {
     precondition(count >= 0 && count <= self.count, "consumed more than is there")
-    head += count
-    if head == tail { release(to: pool) }
+    guard let block = unsafe block else { return }
+    unsafe block.pointee.head += count
+    if unsafe block.pointee.count == 0 { release(to: pool) }
   }
 
   /// Drops everything.
   public mutating func release(to pool: BlockPool) {
-    if let base = unsafe base { unsafe pool.give(base, capacity: capacity) }
-    unsafe base = nil
-    capacity = 0
-    head = 0
-    tail = 0
+    if let block = unsafe block { unsafe pool.give(block, capacity: block.pointee.capacity) }
+    unsafe block = nil
   }
 
-  private mutating func reserve(_ extra: Int, from pool: BlockPool) {
-    if capacity - tail >= extra { return }
-    let needed = count + extra
-    if let old = unsafe base {
-      if capacity >= needed && head >= capacity / 2 {
-        unsafe memmove(old, old + head, count)
-        (head, tail) = (0, count)
-        return
-      }
-      let larger = BlockPool.capacity(for: max(needed, capacity * 2))
-      let block = unsafe pool.take(capacity: larger)
-      unsafe memcpy(block, old + head, count)
-      unsafe pool.give(old, capacity: capacity)
-      unsafe base = block
-      (head, tail) = (0, count)
-      capacity = larger
-    } else {
-      capacity = BlockPool.capacity(for: needed)
-      unsafe base = unsafe pool.take(capacity: capacity)
+  /// The block, with room for `extra` bytes behind those that wait.
+  private mutating func room(for extra: Int, from pool: BlockPool) -> UnsafeMutablePointer<Block> {
+    guard let old = unsafe block else {
+      let new = unsafe ByteQueue.make(MemoryLayout<Block>.size + extra, from: pool)
+      unsafe block = unsafe new
+      return unsafe new
     }
+    let (capacity, head, count) = unsafe (old.pointee.capacity, old.pointee.head, old.pointee.count)
+    if unsafe capacity - old.pointee.tail >= extra { return unsafe old }
+    let needed = MemoryLayout<Block>.size + count + extra
+    let isReused = capacity >= needed && head >= capacity / 2
+    let new = unsafe isReused ? old : ByteQueue.make(max(needed, capacity * 2), from: pool)
+    unsafe memmove(
+      UnsafeMutableRawPointer(new) + MemoryLayout<Block>.size, UnsafeMutableRawPointer(old) + head, count)
+    unsafe new.pointee.head = MemoryLayout<Block>.size
+    unsafe new.pointee.tail = MemoryLayout<Block>.size + count
+    if !isReused { unsafe pool.give(old, capacity: capacity) }
+    unsafe block = unsafe new
+    return unsafe new
+  }
+
+  /// A block of at least this many bytes.
+  private static func make(_ size: Int, from pool: BlockPool) -> UnsafeMutablePointer<Block> {
+    let capacity = BlockPool.capacity(for: size)
+    let block = unsafe pool.take(capacity: capacity).bindMemory(to: Block.self, capacity: 1)
+    unsafe block.initialize(to: Block(capacity: capacity))
+    return unsafe block
   }
 }

@@ -18,111 +18,16 @@ import os
 import platform
 import re
 import shutil
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "Tests/Integration"))
-
-from kit.daemon import BINARY, Lifeguard  # noqa: E402
-from kit.postgres import PostgreSQL  # noqa: E402
-from kit.processes import cpu_seconds, free_port, run, spawn  # noqa: E402
-from kit.waiting import wait_until  # noqa: E402
-
-DEPS = ROOT / ".run/deps"
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-
-
-@dataclass
-class Contestant:
-    """Something that pgbench connects to; `pid` is the process whose time counts."""
-
-    name: str
-    conninfo: str
-    pid: int | None = None
-    #: Whether it offers TLS here.
-    has_tls: bool = True
-    #: By mode and clients: transactions a second and µs a transaction, one for each round.
-    speed: dict[tuple[str, int], list[float]] = field(default_factory=dict)
-    cost: dict[tuple[str, int], list[float]] = field(default_factory=dict)
-
-
-@dataclass
-class Certificate:
-    """A self-signed certificate (ECDSA, P-256) and its key, which both poolers show their clients."""
-
-    certificate: Path
-    key: Path
-
-    @classmethod
-    def make(cls, folder: Path) -> Certificate:
-        made = cls(folder / "server.crt", folder / "server.key")
-        run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-             "-subj", "/CN=localhost", "-keyout", made.key, "-out", made.certificate])
-        return made
-
-
-class PgBouncer:
-    """Debian's PgBouncer with a pool of the same size."""
-
-    def __init__(self, folder: Path, postgres: PostgreSQL, pool_size: int, certificate: Certificate) -> None:
-        self.port = free_port()
-        (folder / "users.txt").write_text('"app" ""\n')
-        shutil.copy(certificate.certificate, folder)
-        shutil.copy(certificate.key, folder)
-        (folder / "pgbouncer.ini").write_text(f"""[databases]
-app = host=127.0.0.1 port={postgres.port} dbname=app
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {self.port}
-unix_socket_dir =
-auth_type = trust
-auth_file = {folder}/users.txt
-client_tls_sslmode = allow
-client_tls_cert_file = {folder}/{certificate.certificate.name}
-client_tls_key_file = {folder}/{certificate.key.name}
-pool_mode = transaction
-default_pool_size = {pool_size}
-max_client_conn = 5000
-log_connections = 0
-log_disconnections = 0
-log_pooler_errors = 0
-log_stats = 0
-""")
-        options: dict = {"cwd": folder}
-        if os.getuid() == 0:
-            for path in (folder, *folder.iterdir()):
-                shutil.chown(path, "postgres", "postgres")
-            options |= {"user": "postgres", "group": "postgres", "extra_groups": []}
-        binary = shutil.which("pgbouncer", path=f"{DEPS}/usr/sbin:/usr/sbin:{os.environ['PATH']}")
-        if binary is None:
-            raise SystemExit("bench: no pgbouncer; `make bench` unpacks one below .run/deps")
-        # Copied, since user postgres cannot read a clone below /root.
-        binary = shutil.copy(binary, folder)
-        for library in (DEPS / "usr/lib").glob("*-linux-gnu*/*.so.*"):
-            shutil.copy(library, folder)
-        environment = {**os.environ, "LD_LIBRARY_PATH": str(folder)}
-        with (folder / "pgbouncer.log").open("ab") as log:
-            self.process = spawn(
-                [binary, folder / "pgbouncer.ini"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
-                **options)
-        version = run([binary, "--version"], env=environment).stdout
-        self.version = version.split()[1]
-        self.conninfo = f"host=127.0.0.1 port={self.port} user=app dbname=app"
-
-    def stop(self) -> None:
-        """Stops it and waits."""
-        self.process.send_signal(signal.SIGQUIT)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(10)
+from contestants import Certificate, Contestant, PgBouncer, lifeguard, write
+from kit.daemon import BINARY, Lifeguard
+from kit.postgres import PostgreSQL
+from kit.processes import cpu_seconds, run
+from kit.waiting import wait_until
 
 
 def arguments() -> argparse.Namespace:
@@ -143,21 +48,6 @@ def arguments() -> argparse.Namespace:
     options.clients = [int(number) for number in options.only.split(",")]
     options.modes = options.mode.split(",")
     return options
-
-
-def lifeguard(
-    folder: Path, postgres: PostgreSQL, pool_size: int, binary: Path, certificate: Certificate | None
-) -> Lifeguard:
-    folder.mkdir()
-    server: dict = {"max_clients": 5000}
-    if certificate:
-        server |= {"tls_mode": "allow", "tls_cert": str(certificate.certificate), "tls_key": str(certificate.key)}
-    return Lifeguard(folder, {
-        "server": server,
-        "pool": {"pool_size": pool_size, "max_overflow": 0},
-        "databases.app": {"upstream": f"host=127.0.0.1 port={postgres.port} dbname=app"},
-        "log": {"level": "warning", "connections": False},
-    }, binary=binary)
 
 
 def measure(postgres: PostgreSQL, contestant: Contestant, mode: str, clients: int, seconds: float) -> None:
@@ -226,17 +116,6 @@ def conditions(
             f"{datetime.date.today().isoformat()}. TLS: {next(iter(tls.values()))}, ECDSA P-256. µs: processor time of the pooler for a transaction.")
 
 
-def write(text: str) -> None:
-    """Puts the text between the marks of docs/benchmarks.md."""
-    path = ROOT / "docs/benchmarks.md"
-    page = path.read_text() if path.exists() else f"# Benchmarks\n\nTaken with `make bench`.\n\n{BEGIN}\n{END}\n"
-    if BEGIN not in page:
-        page += f"\n{BEGIN}\n{END}\n"
-    before, rest = page.split(BEGIN, 1)
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END, 1)[1]}")
-    print(f"written into {path.relative_to(ROOT)}")
-
-
 def main() -> None:
     options = arguments()
     folder = Path(tempfile.mkdtemp(prefix="lifeguard-bench-", dir="/tmp"))
@@ -274,7 +153,7 @@ def main() -> None:
         text = f"{conditions(postgres, bouncer, contestants, options)}\n\n{table(contestants, options)}"
         print(text)
         if options.write:
-            write(text)
+            write("benchmarks.md", "bench", text)
         bouncer.stop()
     finally:
         for daemon in running:
