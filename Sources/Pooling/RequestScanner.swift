@@ -247,9 +247,10 @@ public struct RequestScanner {
 
   /// The next step while no server connection is held.
   ///
-  /// - Parameter sharesStatements: statements with names are shared with other clients: a Parse is a `parseStatement`, which
-  ///   is answered by `takeDetached`, or by a checkout.
-  public mutating func next(_ bytes: Span<UInt8>, _ cursor: inout Int, sharesStatements: Bool = false) -> Step {
+  /// - Parameter shared: the client's statements with names, where they are shared with other clients: a Parse is a
+  ///   `parseStatement` then, which is answered by `takeDetached`, or by a checkout. In a lost block that is so only for one
+  ///   that ends the block, and it is answered by `takeDetached` or `refuse`.
+  public mutating func next(_ bytes: Span<UInt8>, _ cursor: inout Int, shared: ClientStatements? = nil) -> Step {
     while true {
       if bodyLeft > 0 {
         guard dropBody(bytes, &cursor) else { return .needMore }
@@ -270,15 +271,8 @@ public struct RequestScanner {
           continue
         }
         guard isReadable(bytes, cursor, header) else { return .needMore }
-        if lostBlock != nil { return answerInLostBlock(type, header, bytes, &cursor) }
-        let isNamed = header.bodyLength > 0 && bytes[cursor + MessageHeader.size] != 0
-        if sharesStatements, type == .parse, isNamed, bytes.count - cursor >= header.totalLength {
-          let body = cursor + MessageHeader.size
-          return .parseStatement(
-            FrontendMessage(
-              type: type, body: body..<body + header.bodyLength, header: header, isInBlock: false))
-        }
-        return .checkout
+        if let shared, let message = namedParse(type, header, bytes, cursor, shared) { return .parseStatement(message) }
+        return lostBlock == nil ? .checkout : answerInLostBlock(type, header, bytes, &cursor, shared)
       }
     }
   }
@@ -311,15 +305,33 @@ public struct RequestScanner {
     }
   }
 
+  /// The Parse at the cursor that gives a statement a name; nil where it is none, or has to wait for the end of a lost
+  /// block.
+  private func namedParse(
+    _ type: FrontendType, _ header: MessageHeader, _ bytes: Span<UInt8>, _ cursor: Int, _ shared: ClientStatements
+  ) -> FrontendMessage? {
+    let body = cursor + MessageHeader.size..<cursor + header.totalLength
+    guard type == .parse, !body.isEmpty, bytes[body.lowerBound] != 0, body.upperBound <= bytes.count else { return nil }
+    if lostBlock != nil {
+      let bytes = bytes.extracting(body)
+      guard let parse = try? Frontend.Parse(body: bytes), LostBlock.isExit(parse, of: bytes),
+        shared.find(bytes, parse.statement) == nil
+      else { return nil }
+    }
+    return FrontendMessage(type: type, body: body, header: header, isInBlock: false)
+  }
+
   /// Answers the request at the cursor in the place of a server.
   private mutating func answerInLostBlock(
-    _ type: FrontendType, _ header: MessageHeader, _ bytes: Span<UInt8>, _ cursor: inout Int
+    _ type: FrontendType, _ header: MessageHeader, _ bytes: Span<UInt8>, _ cursor: inout Int,
+    _ shared: ClientStatements?
   ) -> Step {
     let body = cursor + MessageHeader.size
     let end = min(bytes.count, body + header.bodyLength)
-    guard let answer = lostBlock?.answer(type, bytes.extracting(body..<end)) else {
+    guard let answer = lostBlock?.answer(type, bytes.extracting(body..<end), shared) else {
       preconditionFailure("no block is lost")
     }
+    if type == .query || type == .parse { forgetUnnamed() }
     beginDropping(header, &cursor)
     _ = dropBody(bytes, &cursor)
     if answer == .rolledBack { lostBlock = nil }

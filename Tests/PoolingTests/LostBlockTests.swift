@@ -7,13 +7,15 @@ import Testing
   private var scanner = RequestScanner()
 
   /// All steps for what the client sends, up to where more is needed or a server connection is.
-  private mutating func steps(_ write: (inout MessageWriter) -> Void) -> [RequestScanner.Step] {
+  private mutating func steps(
+    sharing statements: ClientStatements? = nil, _ write: (inout MessageWriter) -> Void
+  ) -> [RequestScanner.Step] {
     var writer = MessageWriter()
     write(&writer)
     var cursor = 0
     var steps: [RequestScanner.Step] = []
     while true {
-      let step = scanner.next(writer.bytes.span, &cursor)
+      let step = scanner.next(writer.bytes.span, &cursor, shared: statements)
       if step == .needMore { return steps }
       steps.append(step)
       if step == .checkout { return steps }
@@ -92,6 +94,83 @@ import Testing
         $0.bind(statement: "other")
         $0.sync()
       } == [.answerInLostBlock(.refused(isFirst: false), isOver: false), .answerSync])
+  }
+
+  @Test mutating func aStatementThatTheClientHasPreparedBeforeEndsTheBlock() {
+    let statements = ClientStatements()
+    statements.define("r", statement("rollback"))
+    statements.define("c", statement("commit"))
+    statements.define("i", statement("insert into t values (1)"))
+    scanner.loseBlock(isUnreported: true)
+    func use(_ name: WireText) -> [RequestScanner.Step] {
+      steps(sharing: statements) {
+        $0.bind(statement: name)
+        $0.execute()
+        $0.sync()
+      }
+    }
+    #expect(use("i") == [.answerInLostBlock(.refused(isFirst: true), isOver: false), .answerSync])
+    #expect(
+      use("c") == [
+        .answerInLostBlock(.bound, isOver: false), .answerInLostBlock(.rolledBack, isOver: false), .answerSync,
+      ])
+    scanner.loseBlock(isUnreported: true)
+    #expect(
+      use("c") == [
+        .answerInLostBlock(.bound, isOver: false), .answerInLostBlock(.refused(isFirst: true), isOver: false),
+        .answerSync,
+      ])
+    #expect(
+      use("r") == [
+        .answerInLostBlock(.bound, isOver: false), .answerInLostBlock(.rolledBack, isOver: false), .answerSync,
+      ])
+  }
+
+  @Test mutating func aStatementThatIsClosedInTheBlockIsGone() {
+    let statements = ClientStatements()
+    statements.define("r", statement("rollback"))
+    scanner.loseBlock(isUnreported: false)
+    let cycle = steps(sharing: statements) {
+      $0.close(.statement, "r")
+      $0.bind(statement: "r")
+      $0.sync()
+    }
+    #expect(
+      cycle == [
+        .answerInLostBlock(.closed, isOver: false), .answerInLostBlock(.refused(isFirst: false), isOver: false),
+        .answerSync,
+      ])
+    #expect(statements.count == 0)
+  }
+
+  @Test mutating func onlyAStatementThatEndsTheBlockIsPreparedInIt() {
+    let statements = ClientStatements()
+    statements.define("taken", statement("rollback"))
+    scanner.loseBlock(isUnreported: false)
+    for (name, text) in [("taken", "rollback"), ("new", "select 1")] as [(WireText, WireText)] {
+      let cycle = steps(sharing: statements) {
+        $0.parse(statement: name, text: text)
+        $0.sync()
+      }
+      #expect(cycle == [.answerInLostBlock(.refused(isFirst: false), isOver: false), .answerSync])
+    }
+    var writer = MessageWriter()
+    writer.parse(statement: "new", text: "rollback")
+    var cursor = 0
+    guard case .parseStatement(let message) = scanner.next(writer.bytes.span, &cursor, shared: statements) else {
+      Issue.record("it is not the client's to share")
+      return
+    }
+    scanner.takeDetached(message, &cursor)
+    #expect(cursor == writer.bytes.count)
+    #expect(scanner.detachedStatus == .failed)
+  }
+
+  private func statement(_ text: WireText) -> SharedStatement {
+    var writer = MessageWriter()
+    writer.parse(text: text)
+    let table = SessionSettingsTable()
+    return StatementTable().statement(Array(writer.bytes.dropFirst(6)), settings: table.settings(reported: []))
   }
 
   @Test mutating func aRefusedBeginLosesItsBlock() {
