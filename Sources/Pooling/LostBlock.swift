@@ -5,7 +5,8 @@ import PostgresWire
 /// commits on its own, and the client's connection stays usable.
 struct LostBlock: Sendable {
   /// The client has not been told yet. Its next request is the first to hear of it, unless that is a ROLLBACK, which
-  /// gets what it asks for.
+  /// gets what it asks for. A COMMIT hears of it and ends the block, as one that fails does in PostgreSQL: drivers know
+  /// that and send no ROLLBACK after it (psycopg2, SQLAlchemy).
   var isUnreported: Bool
 
   private struct Exit {
@@ -37,7 +38,7 @@ struct LostBlock: Sendable {
     case .query:
       switch TransactionStatement(body) {
       case .rollback: return .rolledBack
-      case .commit: return isUnreported ? refuse() : .rolledBack
+      case .commit: return isUnreported ? .notCommitted : .rolledBack
       case .empty: return .empty
       case .begin, .other: return refuse()
       }
@@ -67,10 +68,9 @@ struct LostBlock: Sendable {
       return .described(isStatement: isStatement)
     case .execute:
       guard let execute = try? Frontend.Execute(body: body),
-        let portal = portals.first(where: { $0.name == WireText(body, execute.portal) }),
-        !(portal.isCommit && isUnreported)
+        let portal = portals.first(where: { $0.name == WireText(body, execute.portal) })
       else { return refuse() }
-      return .rolledBack
+      return portal.isCommit && isUnreported ? .notCommitted : .rolledBack
     case .close:
       guard let close = try? Frontend.Close(body: body) else { return refuse() }
       let name = WireText(body, close.name)
@@ -102,6 +102,8 @@ struct LostBlock: Sendable {
 public enum LostBlockAnswer: Equatable, Sendable {
   /// `ROLLBACK`: the block is over.
   case rolledBack
+  /// A COMMIT gets the error that tells why the block is lost, and the block is over.
+  case notCommitted
   /// EmptyQueryResponse.
   case empty
   /// An error. The first one tells why the block is lost, the others that it is.

@@ -114,6 +114,15 @@ public struct RequestScanner {
   public private(set) var mayCommit = false
   /// Among the requests that are not answered yet is one that begins a transaction block.
   public private(set) var beginsBlock = false
+  /// Whether the client is in a block when all that is under way is done, as it sees it; nil where nothing of that begins
+  /// or ends one. What follows a COMMIT is no part of its block, even if nobody knows what has become of that.
+  public private(set) var leavesBlock: Bool?
+  /// What the client's unnamed statement and unnamed portal do to transactions. Portals with names are nobody's way to
+  /// begin or end a block.
+  private var unnamedKind = TransactionStatement.other
+  private var boundKind = TransactionStatement.other
+  /// The Bind at the cursor is about the unnamed portal.
+  private var bindsUnnamedPortal = false
   /// A statement has been parsed since all was last answered.
   private var hasParsed = false
   /// Among the requests that are not answered yet is one after which statements may be gone.
@@ -229,6 +238,7 @@ public struct RequestScanner {
     requestsSinceCheckout = 0
     mayCommit = false
     beginsBlock = false
+    leavesBlock = nil
     hasParsed = false
     mayForgetStatements = false
     readingIsUnsure = false
@@ -334,9 +344,15 @@ public struct RequestScanner {
     if type == .query || type == .parse { forgetUnnamed() }
     beginDropping(header, &cursor)
     _ = dropBody(bytes, &cursor)
-    if answer == .rolledBack { lostBlock = nil }
     let isOver = type == .query || type == .functionCall
-    if case .refused = answer, !isOver { skipsUntilSync = true }
+    switch answer {
+    case .rolledBack: lostBlock = nil
+    case .notCommitted:
+      lostBlock = nil
+      skipsUntilSync = !isOver
+    case .refused: skipsUntilSync = !isOver
+    case .empty, .parsed, .bound, .described, .closed: break
+    }
     return .answerInLostBlock(answer, isOver: isOver)
   }
 
@@ -439,6 +455,10 @@ public struct RequestScanner {
       if type == .describe, isWhole, justBound != nil, !RequestScanner.isAboutStatement(bytes, cursor, header) {
         return .describeRows(message)
       }
+      if type == .bind {
+        bindsUnnamedPortal = end > body && bytes[body] == 0
+        if bindsUnnamedPortal { boundKind = .other }
+      }
       guard let name = RequestScanner.statementName(message, bytes, cursor) else { return nil }
       if !name.isEmpty { return sharesStatements ? .useStatement(message, name: name) : nil }
       if type == .close || unnamedOwner == .client || unnamedOwner == .clientInCycle { return nil }
@@ -515,8 +535,14 @@ public struct RequestScanner {
     _ terms: Terms
   ) {
     let isUnnamedParse = message.type == .parse && !isNamed
-    if isUnnamedParse { remember(unnamed: message, bytes) }
+    if isUnnamedParse {
+      remember(unnamed: message, bytes)
+      unnamedKind = .other
+    }
     if effects == [] { return }
+    let kind = TransactionStatement(bytes.extracting(text))
+    if isUnnamedParse { unnamedKind = kind }
+    if message.type == .query { runs(kind) }
     examine(effects, bytes, text, isInBlock: terms.isInBlock)
     if effects.isHarmless { return }
     var touched: TouchedSettings?
@@ -532,6 +558,15 @@ public struct RequestScanner {
         effects, touched,
         isInBlock: hasRun(isInBlock: terms.isInBlock) || effects.contains(.hasSeveralStatements),
         SessionState.beginning(of: bytes, text))
+    }
+  }
+
+  /// A statement runs.
+  private mutating func runs(_ kind: TransactionStatement) {
+    switch kind {
+    case .begin: leavesBlock = true
+    case .commit, .rollback: leavesBlock = false
+    case .empty, .other: break
     }
   }
 
@@ -607,13 +642,15 @@ public struct RequestScanner {
       if !hasParsed { mayCommit = true }
       if RequestScanner.statementName(ofBind: bytes, cursor, header)?.isEmpty == true {
         unnamedAwaitsUse = false
+        if bindsUnnamedPortal { boundKind = unnamedKind }
         if let unnamed {
           session.note(
             unnamed.effects, unnamed.touched, isInBlock: hasRun(isInBlock: isInBlock), unnamed.beginning)
         }
       }
       hasBound = true
-    case .functionCall, .describe, .execute, .sync, .flush, .terminate, .copyData, .copyDone, .copyFail, .password:
+    case .execute: if header.bodyLength > 0, bytes[body] == 0 { runs(boundKind) }
+    case .functionCall, .describe, .sync, .flush, .terminate, .copyData, .copyDone, .copyFail, .password:
       break
     }
     if type != .query && type != .functionCall { hasOpenCycle = true }
@@ -732,6 +769,7 @@ public struct RequestScanner {
     session.note(
       statement.effects, statement.touched, isInBlock: hasRun(isInBlock: message.isInBlock), statement.beginning)
     hasBound = true
+    if bindsUnnamedPortal { boundKind = statement.kind }
     if !statement.effects.isDisjoint(with: [.deallocates, .discardsAll]) { mayForgetStatements = true }
     if message.isInBlock || beginsBlock {
       mayCommit = mayCommit || statement.mayCommit

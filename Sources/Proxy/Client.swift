@@ -399,6 +399,7 @@ final class Client: Connection {
       case .refused(let isFirst):
         let refusal = isFirst ? heldError : nil
         writer.errorResponse((refusal ?? .blockLost(pool)).fields(to: self))
+      case .notCommitted: writer.errorResponse((heldError ?? .blockLost(pool)).fields(to: self))
       }
       if isOver { writer.readyForQuery(requests.detachedStatus) }
     }

@@ -10,7 +10,7 @@ struct ConnectionLoss {
   var isInsideRequest: Bool
   /// The session's state was on the connection: session mode, pinned, or not known yet.
   var hadSession: Bool
-  /// In a transaction block, or a BEGIN was under way.
+  /// In a transaction block, or a BEGIN was under way; and no COMMIT or ROLLBACK after it.
   var wasInBlock: Bool
   /// The transaction certainly did not commit: it was open at the last ReadyForQuery, and nothing sent since can commit.
   var isRolledBack: Bool
@@ -35,7 +35,7 @@ struct ConnectionLoss {
     isInsideReply = client.isInsideReply
     isInsideRequest = client.requests.isInsideForwardedMessage
     hadSession = !server.pool.sharesConnections || server.isPinned || client.isInspected
-    wasInBlock = server.status != .idle || client.requests.beginsBlock
+    wasInBlock = client.requests.leavesBlock ?? (server.status != .idle || client.requests.beginsBlock)
     isRolledBack = server.status != .idle && !client.requests.mayCommit
     wasApplying = client.isApplying
     wasOwedReplies = server.replies.ledger.owner != nil

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from kit.admin import command
 from kit.daemon import Lifeguard
-from kit.faults import DEATHS, rst, terminate
+from kit.faults import DEATHS, Death, rst, strike, terminate
 from kit.postgres import PostgreSQL
 from kit.relay import Relay
 from kit.waiting import wait_until
 from kit.wire import (
-    COPY_DONE, FLUSH, SYNC, Closed, Message, WireClient, bind, close_statement, copy_data, copy_fail,
+    COPY_DONE, FLUSH, READY, SYNC, Closed, Message, WireClient, bind, close_statement, copy_data, copy_fail,
     describe_portal, describe_statement, execute, function_call, parse, query, told,
 )
 
@@ -59,18 +59,6 @@ def daemon(lifeguard, relay: Relay) -> Lifeguard:
     """Behind the relay, with one server connection at a time."""
     return lifeguard(pool={"pool_size": 1, "max_overflow": 0, "pool_pre_ping": False}, **{
         "databases.app": {"upstream": f"host=127.0.0.1 port={relay.port} user=app dbname=app sslmode=disable"}})
-
-
-def losses(daemon: Lifeguard) -> int:
-    """Server connections that the daemon knows to be gone."""
-    return int(daemon.metrics().get('lifeguard_pool_invalidations_total{database="app",user="app"}', 0))
-
-
-def strike(death: Callable, daemon: Lifeguard, server: PostgreSQL, relay: Relay) -> None:
-    """Lets the server connection die, and waits until the daemon knows."""
-    before = losses(daemon)
-    death(server, relay)
-    wait_until(lambda: losses(daemon) > before, "the daemon knows of the loss")
 
 
 def messages(client: WireClient, count: int) -> list[Message]:
@@ -131,8 +119,6 @@ class Situation:
 
 
 UNKNOWN, UNDONE, LOST = ("E 40003", "Z I"), ("E 40001", "Z E"), ("E 40003", "Z E")
-#: ReadyForQuery, up to its state.
-READY = b"Z\0\0\0\5"
 IN_BLOCK = (BEGIN, INSERT)
 WAITS = cycle("select 'it is another connection'")
 ANOTHER = ("1", "2", "T", "D it is another connection", "C SELECT 1", "Z I")
@@ -141,7 +127,10 @@ SITUATIONS = [
     Situation("idle", before=(query("select 1"),)),
     Situation("idle in a transaction", IN_BLOCK, then=STRAY, told_then=UNDONE),
     Situation("idle in a transaction, then a cycle", IN_BLOCK, then=cycle("select 1"), told_then=UNDONE),
-    Situation("idle in a transaction, then a COMMIT", IN_BLOCK, then=query("commit"), told_then=UNDONE),
+    Situation("idle in a transaction, then a COMMIT", IN_BLOCK, then=query("commit"),
+              told_then=("E 40001", "Z I")),
+    Situation("idle in a transaction, then a COMMIT in a cycle", IN_BLOCK, then=cycle("commit"),
+              told_then=("1", "2", "n", "E 40001", "Z I")),
     Situation("idle in a transaction, then a ROLLBACK", IN_BLOCK, then=query("rollback"),
               told_then=("C ROLLBACK", "Z I")),
     Situation("idle in a transaction, then a Sync", IN_BLOCK, then=SYNC + STRAY, told_then=("Z E", *UNDONE)),
@@ -161,7 +150,7 @@ SITUATIONS = [
     Situation("several statements in a query, one of them a COMMIT", IN_BLOCK,
               query(f"insert into survived values ('in the query'); {FOREVER}; commit"), breaks=True, told=LOST),
     Situation("a BEGIN whose answer is lost", sent=BEGIN, breaks=True, told=LOST),
-    Situation("a COMMIT whose answer is lost", IN_BLOCK, query("commit"), breaks=True, told=LOST,
+    Situation("a COMMIT whose answer is lost", IN_BLOCK, query("commit"), breaks=True, told=UNKNOWN,
               done=("in the block",)),
     Situation("a CALL in a transaction whose answer is lost", IN_BLOCK, query("call nothing()"), breaks=True,
               told=LOST),
@@ -183,7 +172,14 @@ SITUATIONS = [
     Situation("queries in a pipeline in a transaction", IN_BLOCK, query("select 1") + STRAY * 3, seen=4, breaks=True,
               told=UNDONE * 3),
     Situation("a transaction in a pipeline", sent=BEGIN + STRAY + query("commit"), seen=2, breaks=True,
-              told=LOST * 2, done=("stray",)),
+              told=UNKNOWN * 2, done=("stray",)),
+    Situation("a COMMIT and a BEGIN in a pipeline", IN_BLOCK, query("commit") + BEGIN + STRAY, breaks=True,
+              told=LOST * 3, done=("in the block",)),
+    Situation("a COMMIT in a cycle", IN_BLOCK, cycle("commit"), breaks=True, told=UNKNOWN, done=("in the block",)),
+    Situation("a COMMIT that is only prepared", IN_BLOCK, parse("commit") + SYNC, breaks=True, told=LOST),
+    Situation("a COMMIT by a named statement", (parse("commit", "c") + SYNC, *IN_BLOCK),
+              bind(statement="c") + execute() + SYNC, breaks=True, told=UNKNOWN, done=("in the block",)),
+    Situation("a ROLLBACK whose answer is lost", IN_BLOCK, query("rollback"), breaks=True, told=("E 40001", "Z I")),
     Situation("cycles in a pipeline", sent=cycle("select 1") + cycle(FOREVER) * 3, seen=9, told=UNKNOWN * 3),
     Situation("cycles in a pipeline in a transaction", IN_BLOCK, cycle("select 1") + cycle(FOREVER) * 3, seen=9,
               told=UNDONE * 3),
@@ -217,12 +213,12 @@ SITUATIONS = [
 
 
 @pytest.fixture(params=DEATHS, ids=lambda death: death.__name__)
-def death(request: pytest.FixtureRequest) -> Callable:
+def death(request: pytest.FixtureRequest) -> Death:
     return request.param
 
 
 @pytest.mark.parametrize("situation", SITUATIONS, ids=str)
-def test_a_client_survives(daemon: Lifeguard, server: PostgreSQL, relay: Relay, death: Callable, situation: Situation):
+def test_a_client_survives(daemon: Lifeguard, server: PostgreSQL, relay: Relay, death: Death, situation: Situation):
     with WireClient.app(daemon.port) as client:
         number = client_id(daemon)
         for request in situation.before:
@@ -286,7 +282,7 @@ INSIDE = [
 
 @pytest.mark.parametrize("before,sent,whole", INSIDE)
 def test_a_client_that_has_got_half_of_a_message_is_closed_without_a_word(
-        daemon: Lifeguard, server: PostgreSQL, relay: Relay, death: Callable, before: tuple[bytes, ...], sent: bytes,
+        daemon: Lifeguard, server: PostgreSQL, relay: Relay, death: Death, before: tuple[bytes, ...], sent: bytes,
         whole: int):
     """It would take an error for the rest of that message."""
     with WireClient.app(daemon.port) as client:
@@ -321,7 +317,7 @@ def test_a_client_that_is_killed_in_half_of_a_message_is_closed_without_a_word(
         check_closed_without_a_word(client)
 
 
-def test_half_a_header_is_not_passed_on(daemon: Lifeguard, server: PostgreSQL, relay: Relay, death: Callable):
+def test_half_a_header_is_not_passed_on(daemon: Lifeguard, server: PostgreSQL, relay: Relay, death: Death):
     """So the client is between messages, and goes on."""
     with WireClient.app(daemon.port) as client:
         client.ask(query("select 1"))
@@ -342,7 +338,7 @@ HALF_QUERY = query(f"select '{'x' * 200_000}'")[:100_000]
     pytest.param(COPY_IN + copy_data(b"copied\n" * 10)[:30], 1, id="COPY IN"),
 ])
 def test_a_client_that_has_sent_half_of_a_message_is_told_why_it_is_closed(
-        daemon: Lifeguard, server: PostgreSQL, relay: Relay, death: Callable, sent: bytes, seen: int):
+        daemon: Lifeguard, server: PostgreSQL, relay: Relay, death: Death, sent: bytes, seen: int):
     with WireClient.app(daemon.port) as client:
         client.ask(query("select 1"))
         client.send(sent)
@@ -357,7 +353,7 @@ def test_a_client_that_has_sent_half_of_a_message_is_told_why_it_is_closed(
 
 
 def test_half_of_a_small_query_holds_no_connection_and_is_not_lost(
-        daemon: Lifeguard, server: PostgreSQL, relay: Relay, death: Callable):
+        daemon: Lifeguard, server: PostgreSQL, relay: Relay, death: Death):
     with WireClient.app(daemon.port) as client:
         client.ask(query("select 1"))
         whole = query("select 'whole'")

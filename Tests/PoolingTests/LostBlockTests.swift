@@ -45,8 +45,9 @@ import Testing
 
   @Test mutating func aCommitOfABlockWhoseLossIsNotKnownYetFails() {
     scanner.loseBlock(isUnreported: true)
-    #expect(steps { $0.query("commit") } == [.answerInLostBlock(.refused(isFirst: true), isOver: true)])
-    #expect(steps { $0.query("commit") } == [.answerInLostBlock(.rolledBack, isOver: true)])
+    #expect(steps { $0.query("commit") } == [.answerInLostBlock(.notCommitted, isOver: true)])
+    #expect(scanner.detachedStatus == .idle)
+    #expect(!scanner.hasUnreportedLoss)
   }
 
   @Test mutating func aRollbackGetsWhatItAsksFor() {
@@ -117,9 +118,10 @@ import Testing
     scanner.loseBlock(isUnreported: true)
     #expect(
       use("c") == [
-        .answerInLostBlock(.bound, isOver: false), .answerInLostBlock(.refused(isFirst: true), isOver: false),
-        .answerSync,
+        .answerInLostBlock(.bound, isOver: false), .answerInLostBlock(.notCommitted, isOver: false), .answerSync,
       ])
+    #expect(scanner.detachedStatus == .idle)
+    scanner.loseBlock(isUnreported: true)
     #expect(
       use("r") == [
         .answerInLostBlock(.bound, isOver: false), .answerInLostBlock(.rolledBack, isOver: false), .answerSync,
@@ -169,8 +171,8 @@ import Testing
   private func statement(_ text: WireText) -> SharedStatement {
     var writer = MessageWriter()
     writer.parse(text: text)
-    let table = SessionSettingsTable()
-    return StatementTable().statement(Array(writer.bytes.dropFirst(6)), settings: table.settings(reported: []))
+    var settings = SessionSettingsTable()
+    return StatementTable().statement(Array(writer.bytes.dropFirst(6)), settings: settings.settings(reported: []))
   }
 
   @Test mutating func aRefusedBeginLosesItsBlock() {
@@ -191,6 +193,37 @@ import Testing
     var cursor = 0
     #expect(scanner.refuse(writer.bytes.span, &cursor))
     #expect(scanner.detachedStatus == .idle)
+  }
+
+  @Test mutating func whatFollowsACommitIsNoPartOfItsBlock() {
+    var ledger = Ledger()
+    var terms = RequestScanner.Terms()
+    terms.isInBlock = true
+    func send(_ write: (inout MessageWriter) -> Void) -> Bool? {
+      var writer = MessageWriter()
+      write(&writer)
+      var cursor = 0
+      _ = scanner.next(writer.bytes.span, &cursor, ledger: &ledger, on: terms)
+      return scanner.leavesBlock
+    }
+    scanner.attached()
+    #expect(send { $0.query("insert into t values (1)") } == nil)
+    #expect(send { $0.query("commit; insert into t values (1)") } == nil)
+    #expect(send { $0.query("commit and chain") } == nil)
+    #expect(send { $0.query("rollback to s") } == nil)
+    #expect(send { $0.query("commit") } == false)
+    #expect(send { $0.query("insert into t values (1)") } == false)
+    #expect(send { $0.query("begin") } == true)
+    #expect(send { $0.parse(text: "end") } == true)
+    #expect(send { $0.bind(portal: "p") } == true)
+    #expect(send { $0.execute(portal: "p") } == true)
+    #expect(send { $0.bind() } == true)
+    #expect(send { $0.execute() } == false)
+    #expect(send { $0.parse(text: "start transaction") } == false)
+    #expect(send { $0.bind() } == false)
+    #expect(send { $0.execute() } == true)
+    scanner.answered()
+    #expect(scanner.leavesBlock == nil)
   }
 
   @Test mutating func requestsThatMayCommitOrBeginAreRemembered() {

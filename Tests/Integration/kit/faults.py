@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 
+from .daemon import Lifeguard
 from .postgres import PostgreSQL
 from .relay import Relay
 from .waiting import wait_until
@@ -36,5 +37,17 @@ def rst(_: PostgreSQL, relay: Relay) -> None:
     relay.end(with_reset=True)
 
 
-#: Each ends all server connections that go through the relay.
-DEATHS: list[Callable[[PostgreSQL, Relay], None]] = [terminate, crash, fin, rst]
+#: Ends all server connections that go through the relay.
+Death = Callable[[PostgreSQL, Relay], None]
+DEATHS: list[Death] = [terminate, crash, fin, rst]
+
+
+def strike(death: Death, daemon: Lifeguard, postgres: PostgreSQL, relay: Relay) -> None:
+    """Lets all server connections of pool app/app die, and waits until the daemon knows."""
+    before = _losses(daemon)
+    death(postgres, relay)
+    wait_until(lambda: _losses(daemon) > before, "the daemon knows of the loss")
+
+
+def _losses(daemon: Lifeguard) -> int:
+    return int(daemon.metrics().get('lifeguard_pool_invalidations_total{database="app",user="app"}', 0))

@@ -105,6 +105,9 @@ FLUSH = frame(b"H")
 COPY_DONE = frame(b"c")
 TERMINATE = frame(b"X")
 
+#: A server's ReadyForQuery, up to its state.
+READY = b"Z\0\0\0\5"
+
 
 # MARK: what it gets
 
