@@ -114,6 +114,15 @@ public struct RequestScanner {
   public private(set) var mayCommit = false
   /// Among the requests that are not answered yet is one that begins a transaction block.
   public private(set) var beginsBlock = false
+  /// Whether the client is in a block when all that is under way is done, as it sees it; nil where nothing of that begins
+  /// or ends one. What follows a COMMIT is no part of its block, even if nobody knows what has become of that.
+  public private(set) var leavesBlock: Bool?
+  /// What the client's unnamed statement and unnamed portal do to transactions. Portals with names are nobody's way to
+  /// begin or end a block.
+  private var unnamedKind = TransactionStatement.other
+  private var boundKind = TransactionStatement.other
+  /// The Bind at the cursor is about the unnamed portal.
+  private var bindsUnnamedPortal = false
   /// A statement has been parsed since all was last answered.
   private var hasParsed = false
   /// Among the requests that are not answered yet is one after which statements may be gone.
@@ -235,6 +244,7 @@ public struct RequestScanner {
     requestsSinceCheckout = 0
     mayCommit = false
     beginsBlock = false
+    leavesBlock = nil
     hasParsed = false
     mayForgetStatements = false
     readingIsUnsure = false
@@ -253,9 +263,10 @@ public struct RequestScanner {
 
   /// The next step while no server connection is held.
   ///
-  /// - Parameter sharesStatements: statements with names are shared with other clients: a Parse is a `parseStatement`, which
-  ///   is answered by `takeDetached`, or by a checkout.
-  public mutating func next(_ bytes: Span<UInt8>, _ cursor: inout Int, sharesStatements: Bool = false) -> Step {
+  /// - Parameter shared: the client's statements with names, where they are shared with other clients: a Parse is a
+  ///   `parseStatement` then, which is answered by `takeDetached`, or by a checkout. In a lost block that is so only for one
+  ///   that ends the block, and it is answered by `takeDetached` or `refuse`.
+  public mutating func next(_ bytes: Span<UInt8>, _ cursor: inout Int, shared: ClientStatements? = nil) -> Step {
     while true {
       if bodyLeft > 0 {
         guard dropBody(bytes, &cursor) else { return .needMore }
@@ -276,15 +287,8 @@ public struct RequestScanner {
           continue
         }
         guard isReadable(bytes, cursor, header) else { return .needMore }
-        if lostBlock != nil { return answerInLostBlock(type, header, bytes, &cursor) }
-        let isNamed = header.bodyLength > 0 && bytes[cursor + MessageHeader.size] != 0
-        if sharesStatements, type == .parse, isNamed, bytes.count - cursor >= header.totalLength {
-          let body = cursor + MessageHeader.size
-          return .parseStatement(
-            FrontendMessage(
-              type: type, body: body..<body + header.bodyLength, header: header, isInBlock: false))
-        }
-        return .checkout
+        if let shared, let message = namedParse(type, header, bytes, cursor, shared) { return .parseStatement(message) }
+        return lostBlock == nil ? .checkout : answerInLostBlock(type, header, bytes, &cursor, shared)
       }
     }
   }
@@ -317,20 +321,44 @@ public struct RequestScanner {
     }
   }
 
+  /// The Parse at the cursor that gives a statement a name; nil where it is none, or has to wait for the end of a lost
+  /// block.
+  private func namedParse(
+    _ type: FrontendType, _ header: MessageHeader, _ bytes: Span<UInt8>, _ cursor: Int, _ shared: ClientStatements
+  ) -> FrontendMessage? {
+    let body = cursor + MessageHeader.size..<cursor + header.totalLength
+    guard type == .parse, !body.isEmpty, bytes[body.lowerBound] != 0, body.upperBound <= bytes.count else { return nil }
+    if lostBlock != nil {
+      let bytes = bytes.extracting(body)
+      guard let parse = try? Frontend.Parse(body: bytes), LostBlock.isExit(parse, of: bytes),
+        shared.find(bytes, parse.statement) == nil
+      else { return nil }
+    }
+    return FrontendMessage(type: type, body: body, header: header, isInBlock: false)
+  }
+
   /// Answers the request at the cursor in the place of a server.
   private mutating func answerInLostBlock(
-    _ type: FrontendType, _ header: MessageHeader, _ bytes: Span<UInt8>, _ cursor: inout Int
+    _ type: FrontendType, _ header: MessageHeader, _ bytes: Span<UInt8>, _ cursor: inout Int,
+    _ shared: ClientStatements?
   ) -> Step {
     let body = cursor + MessageHeader.size
     let end = min(bytes.count, body + header.bodyLength)
-    guard let answer = lostBlock?.answer(type, bytes.extracting(body..<end)) else {
+    guard let answer = lostBlock?.answer(type, bytes.extracting(body..<end), shared) else {
       preconditionFailure("no block is lost")
     }
+    if type == .query || type == .parse { forgetUnnamed() }
     beginDropping(header, &cursor)
     _ = dropBody(bytes, &cursor)
-    if answer == .rolledBack { lostBlock = nil }
     let isOver = type == .query || type == .functionCall
-    if case .refused = answer, !isOver { skipsUntilSync = true }
+    switch answer {
+    case .rolledBack: lostBlock = nil
+    case .notCommitted:
+      lostBlock = nil
+      skipsUntilSync = !isOver
+    case .refused: skipsUntilSync = !isOver
+    case .empty, .parsed, .bound, .described, .closed: break
+    }
     return .answerInLostBlock(answer, isOver: isOver)
   }
 
@@ -433,6 +461,10 @@ public struct RequestScanner {
       if type == .describe, isWhole, justBound != nil, !RequestScanner.isAboutStatement(bytes, cursor, header) {
         return .describeRows(message)
       }
+      if type == .bind {
+        bindsUnnamedPortal = end > body && bytes[body] == 0
+        if bindsUnnamedPortal { boundKind = .other }
+      }
       guard let name = RequestScanner.statementName(message, bytes, cursor) else { return nil }
       if !name.isEmpty { return sharesStatements ? .useStatement(message, name: name) : nil }
       if type == .close || unnamedOwner == .client || unnamedOwner == .clientInCycle { return nil }
@@ -509,8 +541,14 @@ public struct RequestScanner {
     _ terms: Terms
   ) {
     let isUnnamedParse = message.type == .parse && !isNamed
-    if isUnnamedParse { remember(unnamed: message, bytes) }
+    if isUnnamedParse {
+      remember(unnamed: message, bytes)
+      unnamedKind = .other
+    }
     if effects == [] { return }
+    let kind = TransactionStatement(bytes.extracting(text))
+    if isUnnamedParse { unnamedKind = kind }
+    if message.type == .query { runs(kind) }
     examine(effects, bytes, text, isInBlock: terms.isInBlock)
     if effects.isHarmless { return }
     var touched: TouchedSettings?
@@ -526,6 +564,15 @@ public struct RequestScanner {
         effects, touched,
         isInBlock: hasRun(isInBlock: terms.isInBlock) || effects.contains(.hasSeveralStatements),
         SessionState.beginning(of: bytes, text))
+    }
+  }
+
+  /// A statement runs.
+  private mutating func runs(_ kind: TransactionStatement) {
+    switch kind {
+    case .begin: leavesBlock = true
+    case .commit, .rollback: leavesBlock = false
+    case .empty, .other: break
     }
   }
 
@@ -601,13 +648,15 @@ public struct RequestScanner {
       if !hasParsed { mayCommit = true }
       if RequestScanner.statementName(ofBind: bytes, cursor, header)?.isEmpty == true {
         unnamedAwaitsUse = false
+        if bindsUnnamedPortal { boundKind = unnamedKind }
         if let unnamed {
           session.note(
             unnamed.effects, unnamed.touched, isInBlock: hasRun(isInBlock: isInBlock), unnamed.beginning)
         }
       }
       hasBound = true
-    case .functionCall, .describe, .execute, .sync, .flush, .terminate, .copyData, .copyDone, .copyFail, .password:
+    case .execute: if header.bodyLength > 0, bytes[body] == 0 { runs(boundKind) }
+    case .functionCall, .describe, .sync, .flush, .terminate, .copyData, .copyDone, .copyFail, .password:
       break
     }
     if type != .query && type != .functionCall { hasOpenCycle = true }
@@ -726,6 +775,7 @@ public struct RequestScanner {
     session.note(
       statement.effects, statement.touched, isInBlock: hasRun(isInBlock: message.isInBlock), statement.beginning)
     hasBound = true
+    if bindsUnnamedPortal { boundKind = statement.kind }
     if !statement.effects.isDisjoint(with: [.deallocates, .discardsAll]) { mayForgetStatements = true }
     if message.isInBlock || beginsBlock {
       mayCommit = mayCommit || statement.mayCommit

@@ -148,6 +148,9 @@ final class Client: Connection {
   /// Version and cipher; nil without TLS.
   var tlsSummary: String? { worker.loop.tls(of: self).map { "\($0.version)/\($0.cipher)" } }
 
+  /// It has been sent the beginning of a message whose rest its server connection has not sent yet.
+  var isInsideReply: Bool { server?.replies.isInsideClientMessage ?? false }
+
   /// No request is under way and none is waiting. The last answers may still be on their way, as long as they are few.
   var isIdle: Bool {
     guard !isBacklogged else { return false }
@@ -343,10 +346,12 @@ final class Client: Connection {
 
   private func detachedStep(_ bytes: Span<UInt8>, _ cursor: inout Int) -> Bool {
     guard cursor < bytes.count else { return false }
-    let step = requests.next(bytes, &cursor, sharesStatements: pool.map(sharesStatements(in:)) ?? false)
+    let isShared = pool.map(sharesStatements(in:)) ?? false
+    let step = requests.next(bytes, &cursor, shared: isShared ? statements : nil)
     switch step {
     case .parseStatement(let message):
-      if !parseDetached(message, bytes, &cursor) { worker.checkout(self) }
+      if parseDetached(message, bytes, &cursor) { return true }
+      if requests.detachedStatus == .idle { worker.checkout(self) } else { refuse(.blockLost(pool), bytes, &cursor) }
       return true
     case .checkout:
       worker.checkout(self)
@@ -399,6 +404,7 @@ final class Client: Connection {
       case .refused(let isFirst):
         let refusal = isFirst ? heldError : nil
         writer.errorResponse((refusal ?? .blockLost(pool)).fields(to: self))
+      case .notCommitted: writer.errorResponse((heldError ?? .blockLost(pool)).fields(to: self))
       }
       if isOver { writer.readyForQuery(requests.detachedStatus) }
     }
@@ -433,9 +439,15 @@ final class Client: Connection {
     close(withExactly: fields.naming(client: id))
   }
 
-  /// Sends a last error as it is, such as the server's own, and closes the connection.
+  /// Sends a last error as it is, such as the server's own, and closes the connection. A client that has got half of a
+  /// message is sent nothing: it would take that for the rest of the message, such as the values of a row.
   func close(withExactly fields: ErrorFields) {
-    send { $0.errorResponse(fields) }
+    close(withExactly: fields, isInsideReply: isInsideReply)
+  }
+
+  /// The same for a client that may have had its server connection taken away already.
+  func close(withExactly fields: ErrorFields, isInsideReply: Bool) {
+    if !isInsideReply { send { $0.errorResponse(fields) } }
     worker.closeClient(self, reason: fields.message.text)
   }
 

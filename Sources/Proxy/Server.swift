@@ -98,6 +98,8 @@ final class Server: Connection {
   var failedRefusal: Refusal?
   /// The statement that no session has; the server's error names it.
   private static let refusedStatement: WireText = "lifeguard: refused"
+  /// The client has got the error of the request whose ReadyForQuery is owed next.
+  private(set) var isErrorTold = false
   /// The ErrorResponse to the daemon's own request.
   private var ownError: ErrorFields?
   /// A FATAL error that announces the end.
@@ -322,6 +324,7 @@ final class Server: Connection {
 
   private func clientReady(_ bytes: Span<UInt8>, _ range: Range<Int>, _ status: Backend.TransactionStatus) {
     self.status = status
+    isErrorTold = false
     if isHealing { return sendAgain() }
     cycle.end()
     if replies.ledger.isEmpty {
@@ -358,6 +361,7 @@ final class Server: Connection {
     worker.hostRefused(self, body)
     if statements.count > 0 { noteStalePlan(body) }
     if cycle.statement != nil && heals(body) { return }
+    isErrorTold = true
     if let client, let limit = client.exceeded, ErrorFields.isCancellation(body) {
       return client.send { $0.errorResponse(Refusal.exceeded(limit, pool).fields(to: client)) }
     }

@@ -81,7 +81,8 @@ extension Client {
 
   /// A Parse with a name, while no server connection is held. Of a text that a server has taken the client has the
   /// statement at once: the connection that it is used on gets it then. (A program that prepares on one connection while it
-  /// has transactions open on others, as pgbench does, would otherwise wait for itself.)
+  /// has transactions open on others, as pgbench does, would otherwise wait for itself.) So it has one that ends a lost
+  /// block, which has no server connection to ask.
   ///
   /// - Returns: whether it is answered; else it takes a server connection.
   func parseDetached(_ message: RequestScanner.FrontendMessage, _ bytes: Span<UInt8>, _ cursor: inout Int) -> Bool {
@@ -90,7 +91,7 @@ extension Client {
       statements.find(body, parse.statement) == nil
     else { return false }
     let statement = worker.statementTable.statement(WireText(body, parse.definition).bytes, settings: wanted)
-    guard statement.isProven else { return false }
+    guard statement.isProven || requests.detachedStatus == .failed else { return false }
     requests.takeDetached(message, &cursor)
     pool.telemetry.clientParseCount.add()
     statements.define(WireText(body, parse.statement), statement)

@@ -7,13 +7,15 @@ import Testing
   private var scanner = RequestScanner()
 
   /// All steps for what the client sends, up to where more is needed or a server connection is.
-  private mutating func steps(_ write: (inout MessageWriter) -> Void) -> [RequestScanner.Step] {
+  private mutating func steps(
+    sharing statements: ClientStatements? = nil, _ write: (inout MessageWriter) -> Void
+  ) -> [RequestScanner.Step] {
     var writer = MessageWriter()
     write(&writer)
     var cursor = 0
     var steps: [RequestScanner.Step] = []
     while true {
-      let step = scanner.next(writer.bytes.span, &cursor)
+      let step = scanner.next(writer.bytes.span, &cursor, shared: statements)
       if step == .needMore { return steps }
       steps.append(step)
       if step == .checkout { return steps }
@@ -43,8 +45,9 @@ import Testing
 
   @Test mutating func aCommitOfABlockWhoseLossIsNotKnownYetFails() {
     scanner.loseBlock(isUnreported: true)
-    #expect(steps { $0.query("commit") } == [.answerInLostBlock(.refused(isFirst: true), isOver: true)])
-    #expect(steps { $0.query("commit") } == [.answerInLostBlock(.rolledBack, isOver: true)])
+    #expect(steps { $0.query("commit") } == [.answerInLostBlock(.notCommitted, isOver: true)])
+    #expect(scanner.detachedStatus == .idle)
+    #expect(!scanner.hasUnreportedLoss)
   }
 
   @Test mutating func aRollbackGetsWhatItAsksFor() {
@@ -94,6 +97,84 @@ import Testing
       } == [.answerInLostBlock(.refused(isFirst: false), isOver: false), .answerSync])
   }
 
+  @Test mutating func aStatementThatTheClientHasPreparedBeforeEndsTheBlock() {
+    let statements = ClientStatements()
+    statements.define("r", statement("rollback"))
+    statements.define("c", statement("commit"))
+    statements.define("i", statement("insert into t values (1)"))
+    scanner.loseBlock(isUnreported: true)
+    func use(_ name: WireText) -> [RequestScanner.Step] {
+      steps(sharing: statements) {
+        $0.bind(statement: name)
+        $0.execute()
+        $0.sync()
+      }
+    }
+    #expect(use("i") == [.answerInLostBlock(.refused(isFirst: true), isOver: false), .answerSync])
+    #expect(
+      use("c") == [
+        .answerInLostBlock(.bound, isOver: false), .answerInLostBlock(.rolledBack, isOver: false), .answerSync,
+      ])
+    scanner.loseBlock(isUnreported: true)
+    #expect(
+      use("c") == [
+        .answerInLostBlock(.bound, isOver: false), .answerInLostBlock(.notCommitted, isOver: false), .answerSync,
+      ])
+    #expect(scanner.detachedStatus == .idle)
+    scanner.loseBlock(isUnreported: true)
+    #expect(
+      use("r") == [
+        .answerInLostBlock(.bound, isOver: false), .answerInLostBlock(.rolledBack, isOver: false), .answerSync,
+      ])
+  }
+
+  @Test mutating func aStatementThatIsClosedInTheBlockIsGone() {
+    let statements = ClientStatements()
+    statements.define("r", statement("rollback"))
+    scanner.loseBlock(isUnreported: false)
+    let cycle = steps(sharing: statements) {
+      $0.close(.statement, "r")
+      $0.bind(statement: "r")
+      $0.sync()
+    }
+    #expect(
+      cycle == [
+        .answerInLostBlock(.closed, isOver: false), .answerInLostBlock(.refused(isFirst: false), isOver: false),
+        .answerSync,
+      ])
+    #expect(statements.count == 0)
+  }
+
+  @Test mutating func onlyAStatementThatEndsTheBlockIsPreparedInIt() {
+    let statements = ClientStatements()
+    statements.define("taken", statement("rollback"))
+    scanner.loseBlock(isUnreported: false)
+    for (name, text) in [("taken", "rollback"), ("new", "select 1")] as [(WireText, WireText)] {
+      let cycle = steps(sharing: statements) {
+        $0.parse(statement: name, text: text)
+        $0.sync()
+      }
+      #expect(cycle == [.answerInLostBlock(.refused(isFirst: false), isOver: false), .answerSync])
+    }
+    var writer = MessageWriter()
+    writer.parse(statement: "new", text: "rollback")
+    var cursor = 0
+    guard case .parseStatement(let message) = scanner.next(writer.bytes.span, &cursor, shared: statements) else {
+      Issue.record("it is not the client's to share")
+      return
+    }
+    scanner.takeDetached(message, &cursor)
+    #expect(cursor == writer.bytes.count)
+    #expect(scanner.detachedStatus == .failed)
+  }
+
+  private func statement(_ text: WireText) -> SharedStatement {
+    var writer = MessageWriter()
+    writer.parse(text: text)
+    var settings = SessionSettingsTable()
+    return StatementTable().statement(Array(writer.bytes.dropFirst(6)), settings: settings.settings(reported: []))
+  }
+
   @Test mutating func aRefusedBeginLosesItsBlock() {
     var writer = MessageWriter()
     writer.query("begin")
@@ -112,6 +193,37 @@ import Testing
     var cursor = 0
     #expect(scanner.refuse(writer.bytes.span, &cursor))
     #expect(scanner.detachedStatus == .idle)
+  }
+
+  @Test mutating func whatFollowsACommitIsNoPartOfItsBlock() {
+    var ledger = Ledger()
+    var terms = RequestScanner.Terms()
+    terms.isInBlock = true
+    func send(_ write: (inout MessageWriter) -> Void) -> Bool? {
+      var writer = MessageWriter()
+      write(&writer)
+      var cursor = 0
+      _ = scanner.next(writer.bytes.span, &cursor, ledger: &ledger, on: terms)
+      return scanner.leavesBlock
+    }
+    scanner.attached()
+    #expect(send { $0.query("insert into t values (1)") } == nil)
+    #expect(send { $0.query("commit; insert into t values (1)") } == nil)
+    #expect(send { $0.query("commit and chain") } == nil)
+    #expect(send { $0.query("rollback to s") } == nil)
+    #expect(send { $0.query("commit") } == false)
+    #expect(send { $0.query("insert into t values (1)") } == false)
+    #expect(send { $0.query("begin") } == true)
+    #expect(send { $0.parse(text: "end") } == true)
+    #expect(send { $0.bind(portal: "p") } == true)
+    #expect(send { $0.execute(portal: "p") } == true)
+    #expect(send { $0.bind() } == true)
+    #expect(send { $0.execute() } == false)
+    #expect(send { $0.parse(text: "start transaction") } == false)
+    #expect(send { $0.bind() } == false)
+    #expect(send { $0.execute() } == true)
+    scanner.answered()
+    #expect(scanner.leavesBlock == nil)
   }
 
   @Test mutating func requestsThatMayCommitOrBeginAreRemembered() {

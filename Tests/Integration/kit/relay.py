@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -56,8 +57,8 @@ class Refuser(_Port):
 
 
 class Relay(_Port):
-    """Between a daemon and its server. What is open at the moment can be stopped, cut and half closed; what comes later
-    passes. What the server sends can be delayed, and damaged once."""
+    """Between a daemon and its server. What is open at the moment can be stopped, cut, half closed, broken off and
+    ended; what comes later passes. What the server sends can be delayed, and damaged once."""
 
     def __init__(self, port: int, listener: socket.socket | None = None) -> None:
         self._server_port = port
@@ -93,6 +94,27 @@ class Relay(_Port):
         for link in self._links:
             link.half_close()
 
+    def break_off(self, *, messages: int = 0, more: int = 0) -> None:
+        """Of what the servers send from now on, on the connections that are open, only so many messages arrive, and so many
+        bytes more. What comes behind is lost."""
+        for link in self._links:
+            link.break_off(messages, more)
+
+    @property
+    def lost(self) -> bytes:
+        """What has come behind the place at which the connections were broken off."""
+        return b"".join(link.lost for link in self._links)
+
+    def end(self, *, with_reset: bool) -> None:
+        """Closes the connections that are open, with a RST or with a FIN for both ends."""
+        for link in self._links:
+            link.close(with_reset=with_reset)
+
+    @property
+    def is_holding(self) -> bool:
+        """Bytes have come for a connection that is stopped."""
+        return any(link.is_holding for link in self._links)
+
     def damage(self) -> None:
         """The next piece that a server sends has its first byte inverted."""
         self._damage.set()
@@ -117,26 +139,75 @@ class Relay(_Port):
 class _Link:
     def __init__(self, client: socket.socket, server: socket.socket, altered: Callable[[bytes], bytes]) -> None:
         self._ends = (client, server)
+        self._closing = threading.Lock()
         self.passes = threading.Event()
         self.passes.set()
-        for source, target, change in ((client, server, bytes), (server, client, altered)):
+        self.is_holding = False
+        self._break: _Break | None = None
+        for source, target, change in ((client, server, bytes), (server, client, lambda data: self._cut(altered(data)))):
             source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self._pass, args=(source, target, change), name="relay", daemon=True).start()
 
     def _pass(self, source: socket.socket, target: socket.socket, change: Callable[[bytes], bytes]) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                self.passes.wait()
+                if not self.passes.is_set():
+                    self.is_holding = True
+                    self.passes.wait()
+                    self.is_holding = False
                 target.sendall(change(data))
         self.close()
+
+    def _cut(self, data: bytes) -> bytes:
+        return self._break.before(data) if self._break else data
+
+    def break_off(self, messages: int, more: int) -> None:
+        self._break = _Break(messages, more)
+
+    @property
+    def lost(self) -> bytes:
+        return self._break.behind if self._break else b""
 
     def half_close(self) -> None:
         with contextlib.suppress(OSError):
             self._ends[0].shutdown(socket.SHUT_WR)
 
-    def close(self) -> None:
-        for end in self._ends:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-        self.passes.set()
+    def close(self, *, with_reset: bool = False) -> None:
+        """Closes both ends. The first call says how: a thread that waits for bytes is woken by it, and calls again."""
+        with self._closing:
+            for end in self._ends:
+                with contextlib.suppress(OSError):
+                    if with_reset:
+                        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    end.shutdown(socket.SHUT_RD if with_reset else socket.SHUT_RDWR)
+                end.close()
+            self.passes.set()
+
+
+class _Break:
+    """A place in a stream of messages: behind so many of them, and so many bytes of the next."""
+
+    def __init__(self, messages: int, more: int) -> None:
+        self._messages, self._more = messages, more
+        self._stream = bytearray()
+
+    def before(self, data: bytes) -> bytes:
+        """What of the next piece of the stream comes before the place."""
+        start = len(self._stream)
+        self._stream += data
+        return bytes(self._stream[start:max(start, self._offset)])
+
+    @property
+    def behind(self) -> bytes:
+        """What has come behind the place."""
+        return bytes(self._stream[self._offset:])
+
+    @property
+    def _offset(self) -> int:
+        """Where the place is, as far as the stream tells yet."""
+        offset = 0
+        for _ in range(self._messages):
+            if offset + 5 > len(self._stream):
+                return len(self._stream)
+            offset += 1 + int.from_bytes(self._stream[offset + 1:offset + 5])
+        return offset + self._more

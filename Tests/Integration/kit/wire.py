@@ -105,6 +105,9 @@ FLUSH = frame(b"H")
 COPY_DONE = frame(b"c")
 TERMINATE = frame(b"X")
 
+#: A server's ReadyForQuery, up to its state.
+READY = b"Z\0\0\0\5"
+
 
 # MARK: what it gets
 
@@ -138,6 +141,15 @@ class Message:
     def text(self) -> str:
         """The payload up to its first zero byte: the tag of a CommandComplete, the state of a ReadyForQuery."""
         return self.payload.split(b"\0")[0].decode()
+
+    @property
+    def in_short(self) -> str:
+        """Its type, and what it says (`told`)."""
+        match self.kind:
+            case "E": return f"E {self.fields['C']}"
+            case "D": return " ".join(["D", *(value or "null" for value in self.values)])
+            case "C" | "Z": return f"{self.kind} {self.text}"
+            case _: return self.kind
 
     def __repr__(self) -> str:
         if self.kind in "EN":
@@ -275,6 +287,11 @@ class WireClient:
 def kinds(messages: list[Message]) -> str:
     """The types of messages, as in `TDCZ`."""
     return "".join(message.kind for message in messages)
+
+
+def told(messages: list[Message]) -> list[str]:
+    """Messages in short: values of rows, tags, SQLSTATEs and states after the types, as in `D 1`, `E 40003`, `Z I`."""
+    return [message.in_short for message in messages]
 
 
 def error(messages: list[Message]) -> dict[str, str]:
