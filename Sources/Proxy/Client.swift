@@ -100,9 +100,11 @@ final class Client: Connection {
   var server: Server?
   /// The one that it had last (`Server.id`); 0 before the first.
   var lastServer: Int64 = 0
-  /// In the pool's queue.
-  var isWaiting = false
-  /// The server connection is held, but its settings are not confirmed yet.
+  /// In a pool's queue.
+  var isWaiting: Bool { awaitedPool != nil }
+  /// The pool in whose queue it is: its own, or that for reads.
+  var awaitedPool: Pool?
+  /// The server connection is held, but its settings, or the client's BEGIN, are not confirmed yet.
   var isApplying = false
   /// What became of the wait, or of applying settings, where that was not a connection.
   var refusal: Refusal?
@@ -142,6 +144,7 @@ final class Client: Connection {
   /// No request is under way and none is waiting. The last answers may still be on their way, as long as they are few.
   var isIdle: Bool {
     guard !isBacklogged else { return false }
+    if requests.heldModes != nil { return false }
     if let server { return server.isClean && inbox.isEmpty }
     return !isWaiting && inbox.isEmpty && console.running == nil
   }
@@ -236,6 +239,10 @@ final class Client: Connection {
     }
     if isWaiting || isApplying || isInspected || awaitsCancel { return false }
     guard let server else { return detachedStep(bytes, &cursor) }
+    if requests.heldModes != nil {
+      worker.openBlock(server, self)
+      return false
+    }
     if server.needsFence && !requests.isInsideForwardedMessage { server.sendFence() }
     guard cursor < bytes.count else {
       countForwarded(to: server.pool)
@@ -292,7 +299,7 @@ final class Client: Connection {
       awaitsReplies = true
       return false
     case .needMore: return false
-    case .checkout, .answerSync, .answerInLostBlock: preconditionFailure("\(step) while a server connection is held")
+    case .checkout, .answerSync, .answerInLostBlock, .answerHeld: preconditionFailure("\(step) while a server connection is held")
     }
   }
 
@@ -338,13 +345,14 @@ final class Client: Connection {
 
   private func detachedStep(_ bytes: Span<UInt8>, _ cursor: inout Int) -> Bool {
     guard cursor < bytes.count else { return false }
-    let step = requests.next(bytes, &cursor, sharesStatements: pool.map(sharesStatements(in:)) ?? false)
+    let step = requests.next(
+      bytes, &cursor, sharesStatements: pool.map(sharesStatements(in:)) ?? false,
+      routed: pool?.reads == nil ? nil : wanted)
     switch step {
-    case .parseStatement(let message):
-      if !parseDetached(message, bytes, &cursor) { worker.checkout(self) }
-      return true
-    case .checkout:
-      worker.checkout(self)
+    case .parseStatement(let message): return parseDetached(message, bytes, &cursor) || checkout(bytes, cursor)
+    case .checkout: return checkout(bytes, cursor)
+    case .answerHeld(let command):
+      answerHeld(command)
       return true
     case .answerSync:
       send {

@@ -154,7 +154,8 @@ extension Worker {
       client.wanted = settingsTable.settings(reportedOf: server.settings, unreportedOf: wanted)
       return
     }
-    let isSure = difference.isSure(for: wanted)
+    // What a held BEGIN opens must not have the settings inside.
+    let isSure = difference.isSure(for: wanted) && client.requests.heldModes == nil
     let telemetry = server.pool.telemetry
     if isSure { telemetry.settingsApplied.add() } else { telemetry.settingsConfirmed.add() }
     client.isApplying = !isSure
