@@ -36,8 +36,7 @@ public enum ReadRouting {
     default:
       guard lexer.isWord(first, "savepoint") else { return false }
     }
-    let isSetting = first.isWord("set") || first.isWord("reset")
-    return !namesPrimary(&lexer, isSetting: isSetting, callsSetConfig: effects.contains(.setsSession) && !isSetting)
+    return !namesPrimary(&lexer, isSetting: first.isWord("set") || first.isWord("reset"))
   }
 
   /// What only the primary can do, or what is better kept where the session's other state is.
@@ -48,20 +47,20 @@ public enum ReadRouting {
     .copiesIn, .drops,
   ]
 
-  /// Whether the rest of a text calls a function that is the primary's, or sets a mode of the transaction by its setting
-  /// (`transaction_read_only`), which a standby refuses where the primary does not.
+  /// Whether the rest of a text calls a function that is the primary's, or sets a mode of this transaction by its setting
+  /// (`transaction_read_only`) or the isolation of later ones, which a standby refuses where the primary does not.
   ///
-  /// - Parameters:
-  ///   - isSetting: it is a SET or RESET.
-  ///   - callsSetConfig: it may call `set_config`.
-  private static func namesPrimary(_ lexer: inout SQLLexer, isSetting: Bool, callsSetConfig: Bool) -> Bool {
+  /// - Parameter isSetting: it is a SET or RESET.
+  private static func namesPrimary(_ lexer: inout SQLLexer, isSetting: Bool) -> Bool {
     var previous = SQLLexer.Token(kind: .end, start: 0, end: 0)
     while true {
       let token = lexer.next()
       switch token.kind {
       case .end: return false
-      case .word where isSetting: if lexer.matches(token.start, "transaction") { return true }
-      case .string where callsSetConfig: if lexer.matches(token.start + 1, "transaction_") { return true }
+      case .word where isSetting:
+        if lexer.matches(token.start, "transaction") || lexer.matches(token.start, "default_transaction_isolation") {
+          return true
+        }
       case .leftParenthesis: if isPrimarys(previous, lexer) { return true }
       default: break
       }
@@ -80,7 +79,8 @@ public enum ReadRouting {
     case .unknown:
       return lexer.matches(range.lowerBound, "pg_") || lexer.matches(range.lowerBound, "txid_")
         || lexer.matches(range.lowerBound, "lo_")
-    case .keyword, .harmless, .setsSetting, .locksAdvisory, .unlocksAdvisory, .usesSequenceState, .notifies: return false
+    case .keyword, .harmless, .setsSetting, .locksAdvisory, .unlocksAdvisory, .usesSequenceState, .notifies:
+      return false
     }
   }
 }

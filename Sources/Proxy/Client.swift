@@ -299,7 +299,8 @@ final class Client: Connection {
       awaitsReplies = true
       return false
     case .needMore: return false
-    case .checkout, .answerSync, .answerInLostBlock, .answerHeld: preconditionFailure("\(step) while a server connection is held")
+    case .checkout, .answerSync, .answerInLostBlock, .answerHeld:
+      preconditionFailure("\(step) while a server connection is held")
     }
   }
 

@@ -203,7 +203,9 @@ final class Worker: EventLoopDelegate {
     if let target = try? configuration.target(section, database: pool.database, user: pool.user, known: known) {
       pool.connect(to: target, environment.hosts)
     }
-    if let reads = pool.reads, let target = readTarget(of: pool, section) { reads.connect(to: target, environment.hosts) }
+    if let reads = pool.reads, let target = readTarget(of: pool, section) {
+      reads.connect(to: target, environment.hosts)
+    }
   }
 
   enum PoolFailure: Error {
@@ -512,7 +514,9 @@ final class Worker: EventLoopDelegate {
   /// A client gives its server connection back, clean.
   func checkin(_ server: Server, _ client: Client) {
     separate(server, client)
-    if server.cleaning == .none {
+    if !isFitForOthers(server) {
+      pools.discard(server.token, .unfit, now: time)
+    } else if server.cleaning == .none {
       pools.checkin(server.token, settings: server.settings.identity, now: time)
     } else {
       clean(server)

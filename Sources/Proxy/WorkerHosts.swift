@@ -91,7 +91,8 @@ extension Worker {
       guard let host = server.host, server.pool.hosts.isMisfit(host) else { continue }
       switch server.work {
       case .handOver, .closing: break
-      case .none, .ping, .settings, .opening, .inspection, .fence, .blockRollback, .cancelBeforeCleanup, .cleanup, .reset:
+      case .none, .ping, .settings, .opening, .inspection, .fence, .blockRollback, .cancelBeforeCleanup, .cleanup,
+        .reset:
         pools.outdate(server.token, now: time)
       }
     }
