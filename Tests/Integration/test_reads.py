@@ -354,7 +354,30 @@ def test_a_client_in_a_held_block_is_not_idle(servers, start):
 
 
 @pytest.mark.parametrize("limit, code", [("query_timeout", "57014"), ("transaction_timeout", "25P04")])
-def test_a_limit_is_kept_while_the_held_begin_is_sent(own_servers, start, limit: str, code: str):
+def test_a_limit_that_is_reached_before_the_held_begin_is_answered_ends_the_block(
+        own_servers, start, limit: str, code: str):
+    primary, _ = own_servers
+    daemon = start(own_servers, pre_ping_idle="1h", **{limit: "300ms"})
+    with WireClient.app(daemon.port) as client:
+        client.rows("select 1")
+        primary.freeze()
+        try:
+            client.ask(query("begin"))
+            client.send(query("create table never (n int)"))
+            wait_until(lambda: exceeded(daemon, limit) == 1, "the limit")
+        finally:
+            primary.thaw()
+        answer = client.until_ready()
+        assert (error(answer)["C"], answer[-1].text) == (code, "E")
+        assert limit in error(answer)["M"]
+        assert client.ask(query("rollback"))[-1].text == "I"
+        assert client.rows("select to_regclass('never')") == [[None]]
+        assert client.rows(WHERE) == PRIMARY
+        wait_until(lambda: daemon.pool()["sv_idle"] == daemon.pool()["sv_total"], "the connection is clean")
+
+
+@pytest.mark.parametrize("limit, code", [("query_timeout", "57014"), ("transaction_timeout", "25P04")])
+def test_a_server_that_does_not_answer_the_held_begin_is_given_up(own_servers, start, limit: str, code: str):
     primary, _ = own_servers
     daemon = start(own_servers, pre_ping_idle="1h", cancel_timeout="300ms", close_timeout="300ms", connect_timeout="1s",
                    **{limit: "300ms"})
