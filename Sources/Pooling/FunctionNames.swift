@@ -6,6 +6,9 @@ enum FunctionMeaning: UInt8 {
   case keyword
   /// A built-in function that leaves nothing behind in the session, or nothing but what other flags tell.
   case harmless
+  /// As `harmless`, but only the primary can do it, or it means something else on each server: transaction numbers,
+  /// sequences, locks, other sessions.
+  case primaryOnly
   case setsSetting, locksAdvisory, unlocksAdvisory, usesSequenceState, notifies
 }
 
@@ -49,6 +52,7 @@ enum FunctionNames {
     var entries = InlineArray<1024, Entry>(repeating: Entry())
     add(keywords, .keyword, &entries)
     add(harmless, .harmless, &entries)
+    add(primaryOnly, .primaryOnly, &entries)
     add("set_config", .setsSetting, &entries)
     add(
       "pg_advisory_lock pg_advisory_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared", .locksAdvisory,
@@ -132,30 +136,36 @@ enum FunctionNames {
     json_populate_recordset json_strip_nulls json_to_record json_to_recordset json_typeof jsonb_agg
     jsonb_array_elements jsonb_array_elements_text jsonb_array_length jsonb_build_array jsonb_build_object jsonb_each
     jsonb_each_text jsonb_extract_path jsonb_extract_path_text jsonb_insert jsonb_object jsonb_object_agg
-    jsonb_object_keys jsonb_path_exists jsonb_path_match jsonb_path_query jsonb_path_query_array
-    jsonb_path_query_first jsonb_populate_record jsonb_populate_recordset jsonb_pretty jsonb_set jsonb_strip_nulls
-    jsonb_to_record jsonb_to_recordset jsonb_typeof justify_days justify_hours justify_interval lag last_value lcm
-    lead left length like ln log log10 lower lower_inc lower_inf lpad ltrim make_date make_interval make_time
-    make_timestamp make_timestamptz max md5 min mod mode nextval normalize now nth_value ntile num_nonnulls num_nulls
-    numrange obj_description octet_length overlaps percent_rank percentile_cont percentile_disc
-    pg_advisory_xact_lock pg_advisory_xact_lock_shared pg_backend_pid pg_blocking_pids pg_cancel_backend
-    pg_char_to_encoding pg_column_size pg_conf_load_time pg_current_wal_lsn pg_current_xact_id pg_database_size
-    pg_encoding_to_char pg_function_is_visible pg_get_constraintdef pg_get_expr pg_get_function_arguments
-    pg_get_function_result pg_get_functiondef pg_get_indexdef pg_get_partkeydef pg_get_ruledef pg_get_serial_sequence
-    pg_get_triggerdef pg_get_userbyid pg_get_viewdef pg_has_role pg_indexes_size pg_is_in_recovery
-    pg_is_other_temp_schema     pg_is_wal_replay_paused pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp
-    pg_listening_channels pg_my_temp_schema pg_options_to_table pg_postmaster_start_time pg_relation_is_updatable pg_relation_size
-    pg_size_pretty pg_sleep pg_sleep_for pg_sleep_until pg_table_is_visible pg_table_size pg_terminate_backend
-    pg_total_relation_size pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared pg_type_is_visible pg_typeof
-    pg_wal_lsn_diff phraseto_tsquery pi plainto_tsquery pow power quote_ident quote_literal quote_nullable radians
-    random rank regexp_count regexp_match regexp_matches regexp_replace regexp_split_to_array regexp_split_to_table
-    regexp_substr repeat replace reverse right round row_number row_to_json rpad rtrim setval setweight sha224 sha256
-    sha384 sha512 shobj_description sign sin split_part sqrt starts_with statement_timestamp stddev stddev_pop
-    stddev_samp string_agg string_to_array string_to_table strpos substr sum tan timeofday timestamptz timetz timezone
-    to_char to_date to_hex to_json to_jsonb to_number to_regclass to_regnamespace to_regproc to_regprocedure to_regrole
-    to_regtype to_timestamp to_tsquery to_tsvector transaction_timestamp translate trim_array trunc ts_headline
-    ts_rank ts_rank_cd tsrange tstzrange txid_current unnest upper upper_inc upper_inf uuidv4 uuidv7 var_pop var_samp
-    varbit variance version websearch_to_tsquery width_bucket
+    jsonb_object_keys jsonb_path_exists jsonb_path_match jsonb_path_query jsonb_path_query_array jsonb_path_query_first
+    jsonb_populate_record jsonb_populate_recordset jsonb_pretty jsonb_set jsonb_strip_nulls jsonb_to_record
+    jsonb_to_recordset jsonb_typeof justify_days justify_hours justify_interval lag last_value lcm lead left length
+    like ln log log10 lower lower_inc lower_inf lpad ltrim make_date make_interval make_time make_timestamp
+    make_timestamptz max md5 min mod mode normalize now nth_value ntile num_nonnulls num_nulls numrange obj_description
+    octet_length overlaps percent_rank percentile_cont percentile_disc pg_backend_pid pg_blocking_pids
+    pg_char_to_encoding pg_column_size pg_conf_load_time pg_database_size pg_encoding_to_char pg_function_is_visible
+    pg_get_constraintdef pg_get_expr pg_get_function_arguments pg_get_function_result pg_get_functiondef
+    pg_get_indexdef pg_get_partkeydef pg_get_ruledef pg_get_serial_sequence pg_get_triggerdef pg_get_userbyid
+    pg_get_viewdef pg_has_role pg_indexes_size pg_is_in_recovery pg_is_other_temp_schema pg_is_wal_replay_paused
+    pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp pg_listening_channels
+    pg_my_temp_schema pg_options_to_table pg_postmaster_start_time pg_relation_is_updatable pg_relation_size
+    pg_size_pretty pg_sleep pg_sleep_for pg_sleep_until pg_table_is_visible pg_table_size pg_total_relation_size
+    pg_type_is_visible pg_typeof pg_wal_lsn_diff phraseto_tsquery pi plainto_tsquery pow power quote_ident
+    quote_literal quote_nullable radians random rank regexp_count regexp_match regexp_matches regexp_replace
+    regexp_split_to_array regexp_split_to_table regexp_substr repeat replace reverse right round row_number row_to_json
+    rpad rtrim setweight sha224 sha256 sha384 sha512 shobj_description sign sin split_part sqrt starts_with
+    statement_timestamp stddev stddev_pop stddev_samp string_agg string_to_array string_to_table strpos substr sum tan
+    timeofday timestamptz timetz timezone to_char to_date to_hex to_json to_jsonb to_number to_regclass to_regnamespace
+    to_regproc to_regprocedure to_regrole to_regtype to_timestamp to_tsquery to_tsvector transaction_timestamp
+    translate trim_array trunc ts_headline ts_rank ts_rank_cd tsrange tstzrange unnest upper upper_inc upper_inf uuidv4
+    uuidv7 var_pop var_samp varbit variance version websearch_to_tsquery width_bucket
+    """
+  }
+
+  /// As `harmless`, for the primary only.
+  private static var primaryOnly: StaticString {
+    """
+    nextval pg_advisory_xact_lock pg_advisory_xact_lock_shared pg_cancel_backend pg_current_wal_lsn pg_current_xact_id
+    pg_terminate_backend pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared setval txid_current
     """
   }
 }

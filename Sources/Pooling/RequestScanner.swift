@@ -25,6 +25,9 @@ public struct RequestScanner {
     case answerSync
     /// A request in a lost block. `isOver` says whether ReadyForQuery follows, as it does after a query.
     case answerInLostBlock(LostBlockAnswer, isOver: Bool)
+    /// A Query that opens a transaction block, or is about one that has been opened so, and needs no server yet
+    /// (`heldModes`): it is answered like that.
+    case answerHeld(TransactionCommand)
     /// The client may not have what this Query or Parse, of which `text` is the SQL, would pin the connection for. It is
     /// answered by `drop`.
     case refusePin(FrontendMessage, PinReasons, text: Range<Int>)
@@ -110,6 +113,8 @@ public struct RequestScanner {
   private var requestsSinceCheckout = 0
   /// Set while the client's transaction is lost.
   private var lostBlock: LostBlock?
+  /// Set while the client has opened a transaction block of which no server knows yet, and has asked for nothing in it.
+  public internal(set) var heldModes: TransactionModes?
   /// Among the requests that are not answered yet is one that may commit something.
   public private(set) var mayCommit = false
   /// Among the requests that are not answered yet is one that begins a transaction block.
@@ -141,7 +146,7 @@ public struct RequestScanner {
   /// What the client's unnamed statement does when it is used; nil where that is nothing of interest.
   private var unnamed: Text?
   /// All of its Parse behind the name, to make it anew on another connection; empty where that cannot be.
-  private var unnamedDefinition: [UInt8] = []
+  private(set) var unnamedDefinition: [UInt8] = []
   /// Which of the connection's Parse messages that was (`Ledger.parsesSent`).
   private var unnamedParse: UInt64 = 0
   /// The statement that it has become on other connections.
@@ -186,7 +191,10 @@ public struct RequestScanner {
   public var isInsideCycle: Bool { !isAtBoundary }
 
   /// The transaction status while no server connection is held.
-  public var detachedStatus: Backend.TransactionStatus { lostBlock == nil ? .idle : .failed }
+  public var detachedStatus: Backend.TransactionStatus {
+    if lostBlock != nil { return .failed }
+    return heldModes == nil ? .idle : .inBlock
+  }
 
   /// A message has been forwarded in part: the connection waits for the rest.
   public var isInsideForwardedMessage: Bool { bodyLeft > 0 && bodyIsForwarded }
@@ -252,6 +260,7 @@ public struct RequestScanner {
 
   /// The client's transaction block is lost. `isUnreported` where no error has told it so.
   public mutating func loseBlock(isUnreported: Bool) {
+    heldModes = nil
     lostBlock = LostBlock(isUnreported: isUnreported)
   }
 
@@ -263,10 +272,15 @@ public struct RequestScanner {
 
   /// The next step while no server connection is held.
   ///
-  /// - Parameter shared: the client's statements with names, where they are shared with other clients: a Parse is a
-  ///   `parseStatement` then, which is answered by `takeDetached`, or by a checkout. In a lost block that is so only for one
-  ///   that ends the block, and it is answered by `takeDetached` or `refuse`.
-  public mutating func next(_ bytes: Span<UInt8>, _ cursor: inout Int, shared: ClientStatements? = nil) -> Step {
+  /// - Parameters:
+  ///   - shared: the client's statements with names, where they are shared with other clients: a Parse is a
+  ///     `parseStatement` then, which is answered by `takeDetached`, or by a checkout. In a lost block that is so only for
+  ///     one that ends the block, and it is answered by `takeDetached` or `refuse`.
+  ///   - routed: the session's settings, where its read-only transactions go to a standby: what opens a block is held back
+  ///     until the client says what it wants to do in it.
+  public mutating func next(
+    _ bytes: Span<UInt8>, _ cursor: inout Int, shared: ClientStatements? = nil, routed: SessionSettings? = nil
+  ) -> Step {
     while true {
       if bodyLeft > 0 {
         guard dropBody(bytes, &cursor) else { return .needMore }
@@ -288,19 +302,25 @@ public struct RequestScanner {
         }
         guard isReadable(bytes, cursor, header) else { return .needMore }
         if let shared, let message = namedParse(type, header, bytes, cursor, shared) { return .parseStatement(message) }
-        return lostBlock == nil ? .checkout : answerInLostBlock(type, header, bytes, &cursor, shared)
+        if lostBlock != nil { return answerInLostBlock(type, header, bytes, &cursor, shared) }
+        if type == .query, let routed, let command = hold(bytes, cursor, header, routed) {
+          cursor += header.totalLength
+          return .answerHeld(command)
+        }
+        return .checkout
       }
     }
   }
 
   /// The request at the cursor is answered with an error by the daemon instead of being sent. A query or function call
   /// is dropped; of the extended protocol everything up to the next Sync is. Where it was to begin a transaction block,
-  /// that block is lost: what follows in it must not run on its own.
+  /// that block is lost: what follows in it must not run on its own. So is a block that is held.
   ///
   /// - Returns: whether ReadyForQuery follows the error at once, as it does after a query or function call.
   public mutating func refuse(_ bytes: Span<UInt8>, _ cursor: inout Int, _ statements: ClientStatements? = nil) -> Bool
   {
     guard let (type, header) = header(bytes, cursor) else { preconditionFailure("nothing to refuse") }
+    if heldModes != nil { loseBlock(isUnreported: false) }
     if type == .bind, let name = RequestScanner.statementName(ofBind: bytes, cursor, header),
       statements?.find(bytes, name)?.kind == .begin
     {
@@ -363,7 +383,7 @@ public struct RequestScanner {
   }
 
   /// Where the SQL text of a Query or Parse is.
-  private static func text(
+  static func text(
     _ type: FrontendType, _ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader
   ) -> Range<Int>? {
     let body = cursor + MessageHeader.size
@@ -585,7 +605,7 @@ public struct RequestScanner {
     for index in message.body.dropFirst() { unnamedDefinition.append(bytes[index]) }
   }
 
-  private mutating func forgetUnnamed() {
+  mutating func forgetUnnamed() {
     if unnamed == nil && unnamedShared == nil && unnamedDefinition.isEmpty { return }
     unnamed = nil
     unnamedShared = nil
@@ -681,7 +701,7 @@ public struct RequestScanner {
   }
 
   /// Whether a Describe or Close is about a statement.
-  private static func isAboutStatement(_ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader) -> Bool {
+  static func isAboutStatement(_ bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader) -> Bool {
     header.bodyLength > 0 && bytes[cursor + MessageHeader.size] == Frontend.Target.statement.rawValue
   }
 
@@ -785,7 +805,7 @@ public struct RequestScanner {
   }
 
   /// The statement's name in a Bind; nil where it has not come.
-  private static func statementName(
+  static func statementName(
     ofBind bytes: Span<UInt8>, _ cursor: Int, _ header: MessageHeader
   ) -> Range<Int>? {
     let body = cursor + MessageHeader.size
@@ -800,7 +820,7 @@ public struct RequestScanner {
 
   /// The name of the statement that a Bind, or a Describe or Close of a statement, is about; nil where it has not come, or
   /// there is none.
-  private static func statementName(_ message: FrontendMessage, _ bytes: Span<UInt8>, _ cursor: Int) -> Range<Int>? {
+  static func statementName(_ message: FrontendMessage, _ bytes: Span<UInt8>, _ cursor: Int) -> Range<Int>? {
     if message.type == .bind { return statementName(ofBind: bytes, cursor, message.header) }
     guard message.body.count == message.header.bodyLength, message.body.count >= 2,
       isAboutStatement(bytes, cursor, message.header)
@@ -816,7 +836,7 @@ public struct RequestScanner {
   // MARK: Pieces
 
   /// The header at the cursor, where it is there and legal.
-  private func header(_ bytes: Span<UInt8>, _ cursor: Int) -> (FrontendType, MessageHeader)? {
+  func header(_ bytes: Span<UInt8>, _ cursor: Int) -> (FrontendType, MessageHeader)? {
     guard let header = MessageHeader(bytes, at: cursor), let type = FrontendType(rawValue: header.type),
       header.bodyLength <= type.bodyLimit
     else { return nil }

@@ -518,6 +518,29 @@ extension SQLLexer.Token {
   func isWord(_ word: StaticString) -> Bool { key == wordKey(word) }
 }
 
+extension SQLLexer {
+  /// Whether the token is `word`, which is written in small letters and longer than the key tells.
+  @inline(__always)
+  func isWord(_ token: Token, _ word: StaticString) -> Bool {
+    token.key == wordKey(word) && token.range.count == word.utf8CodeUnitCount && matches(token.start, word)
+  }
+
+  /// Whether the text goes on with `word`, which is written in small letters, from `start`, without regard to case.
+  func matches(_ start: Int, _ word: StaticString) -> Bool {
+    guard text.count - start >= word.utf8CodeUnitCount else { return false }
+    return word.withUTF8Buffer { letters in
+      for index in 0..<letters.count {
+        let letter = unsafe letters[index]
+        let byte = text[start + index]
+        if byte != letter && ((UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte) ? byte | 0x20 : byte) != letter {
+          return false
+        }
+      }
+      return true
+    }
+  }
+}
+
 /// The key of tokens that are this word, which is written in small letters.
 @inline(__always)
 func wordKey(_ word: StaticString) -> UInt64 {

@@ -14,6 +14,9 @@ public struct SessionSetting: Hashable, Sendable {
 
   /// PostgreSQL ignores case in names of settings.
   public var key: String { name.lowercased() }
+
+  /// Whether the value is one of those that switch a setting on.
+  var isOn: Bool { ["on", "true", "yes", "1"].contains { $0.hasPrefix(value.text.lowercased()) } }
 }
 
 /// The settings of one session as far as they are known: those that the server reports by ParameterStatus, and those a
@@ -30,6 +33,8 @@ public final class SessionSettings: Sendable {
   public let mayCreateTemporary: Bool
   /// How the session reads SQL.
   public let reading: SQLReading
+  /// What its transactions are where they do not say it.
+  public let transactionDefaults: TransactionDefaults
 
   /// The values that parsing a statement reads, in one text: statements that were parsed under other ones are other
   /// statements.
@@ -51,6 +56,10 @@ public final class SessionSettings: Sendable {
     self.identity = identity
     mayCreateTemporary =
       settings.first { $0.key == "search_path" }?.value.text.lowercased().contains("pg_temp") ?? false
+    transactionDefaults = TransactionDefaults(
+      isReadOnly: settings.first { $0.key == "default_transaction_read_only" }?.isOn ?? false,
+      isSerializable: settings.first { $0.key == "default_transaction_isolation" }?.value.text.lowercased()
+        == "serializable")
     reading = SQLReading(
       standardConformingStrings: settings.first { $0.key == "standard_conforming_strings" }?.value != "off",
       encoding: settings.first { $0.key == "client_encoding" }.flatMap { TextEncoding(clientEncoding: $0.value) }

@@ -315,7 +315,7 @@ private struct EffectScanner: ~Escapable {
     default: meaning = FunctionNames.meaning(lexer.text, previous.start + 3..<previous.end - 1, isQuoted: true)
     }
     switch meaning {
-    case .keyword, .harmless:
+    case .keyword, .harmless, .primaryOnly:
       if meaning == .keyword && !isQualified { noteBarrier() }
       if isOwn { effects.insert(.callsUnknownFunction) }
     case .setsSetting: effects.insert(.setsSession)
@@ -419,22 +419,8 @@ private struct EffectScanner: ~Escapable {
   private func isEarlier(_ word: StaticString) -> Bool { earlierKey == wordKey(word) }
 
   /// Whether the token is `word`, which is written in small letters and longer than the key tells.
-  private func isWord(_ token: SQLLexer.Token, _ word: StaticString) -> Bool {
-    token.key == wordKey(word) && token.range.count == word.utf8CodeUnitCount && matches(token.start, word)
-  }
+  private func isWord(_ token: SQLLexer.Token, _ word: StaticString) -> Bool { lexer.isWord(token, word) }
 
   /// Whether the text goes on with `word` from `start`, without regard to case.
-  private func matches(_ start: Int, _ word: StaticString) -> Bool {
-    guard lexer.text.count - start >= word.utf8CodeUnitCount else { return false }
-    return word.withUTF8Buffer { letters in
-      for index in 0..<letters.count {
-        let letter = unsafe letters[index]
-        let byte = lexer.text[start + index]
-        if byte != letter && ((UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte) ? byte | 0x20 : byte) != letter {
-          return false
-        }
-      }
-      return true
-    }
-  }
+  private func matches(_ start: Int, _ word: StaticString) -> Bool { lexer.matches(start, word) }
 }

@@ -89,9 +89,11 @@ final class Client: Connection {
   var server: Server?
   /// The one that it had last (`Server.id`); 0 before the first.
   var lastServer: Int64 = 0
-  /// In the pool's queue.
-  var isWaiting = false
-  /// The server connection is held, but its settings are not confirmed yet.
+  /// In a pool's queue.
+  var isWaiting: Bool { awaitedPool != nil }
+  /// The pool in whose queue it is: its own, or that for reads.
+  var awaitedPool: Pool?
+  /// The server connection is held, but its settings, or the client's BEGIN, are not confirmed yet.
   var isApplying = false
   /// What became of the wait, or of applying settings, where that was not a connection.
   var refusal: Refusal?
@@ -139,6 +141,9 @@ final class Client: Connection {
     return table
   }
 
+  /// The same, only to look one up.
+  var knownStatements: ClientStatements { statementTable ?? worker.noStatements }
+
   /// How many those are.
   var statementCount: Int { statementTable?.count ?? 0 }
 
@@ -154,6 +159,7 @@ final class Client: Connection {
   /// No request is under way and none is waiting. The last answers may still be on their way, as long as they are few.
   var isIdle: Bool {
     guard !isBacklogged else { return false }
+    if requests.heldModes != nil { return false }
     if let server { return server.isClean && inbox.isEmpty }
     return !isWaiting && inbox.isEmpty && !isRunningCommand
   }
@@ -244,6 +250,10 @@ final class Client: Connection {
     }
     if isWaiting || isApplying || isInspected || awaitsCancel { return false }
     guard let server else { return detachedStep(bytes, &cursor) }
+    if requests.heldModes != nil {
+      worker.openBlock(server, self)
+      return false
+    }
     if server.needsFence && !requests.isInsideForwardedMessage { server.sendFence() }
     guard cursor < bytes.count else {
       countForwarded(to: server.pool)
@@ -300,7 +310,8 @@ final class Client: Connection {
       awaitsReplies = true
       return false
     case .needMore: return false
-    case .checkout, .answerSync, .answerInLostBlock: preconditionFailure("\(step) while a server connection is held")
+    case .checkout, .answerSync, .answerInLostBlock, .answerHeld:
+      preconditionFailure("\(step) while a server connection is held")
     }
   }
 
@@ -347,14 +358,17 @@ final class Client: Connection {
   private func detachedStep(_ bytes: Span<UInt8>, _ cursor: inout Int) -> Bool {
     guard cursor < bytes.count else { return false }
     let isShared = pool.map(sharesStatements(in:)) ?? false
-    let step = requests.next(bytes, &cursor, shared: isShared ? statements : nil)
+    let step = requests.next(
+      bytes, &cursor, shared: isShared ? knownStatements : nil, routed: pool?.reads == nil ? nil : wanted)
     switch step {
     case .parseStatement(let message):
       if parseDetached(message, bytes, &cursor) { return true }
-      if requests.detachedStatus == .idle { worker.checkout(self) } else { refuse(.blockLost(pool), bytes, &cursor) }
+      guard requests.detachedStatus == .failed else { return checkout(bytes, cursor) }
+      refuse(.blockLost(pool), bytes, &cursor)
       return true
-    case .checkout:
-      worker.checkout(self)
+    case .checkout: return checkout(bytes, cursor)
+    case .answerHeld(let command):
+      answerHeld(command)
       return true
     case .answerSync:
       send {
@@ -382,7 +396,7 @@ final class Client: Connection {
 
   /// Answers the request at the cursor with an error.
   private func refuse(_ refusal: Refusal, _ bytes: Span<UInt8>, _ cursor: inout Int) {
-    let isOver = requests.refuse(bytes, &cursor, statements)
+    let isOver = requests.refuse(bytes, &cursor, knownStatements)
     send {
       $0.errorResponse(refusal.fields(to: self))
       if isOver { $0.readyForQuery(requests.detachedStatus) }

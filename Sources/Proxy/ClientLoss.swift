@@ -101,7 +101,10 @@ extension Client {
   /// Nothing of the client's has been sent: it takes another connection, but not without end.
   private func checkoutAgain(_ loss: ConnectionLoss) {
     lossesWhileApplying += 1
-    if let pool, lossesWhileApplying > Client.lossesWhileApplyingLimit {
+    if phase == .serving, loss.limit != nil, let pool {
+      lossesWhileApplying = 0
+      refusal = loss.refusal(pool)
+    } else if let pool, lossesWhileApplying > Client.lossesWhileApplyingLimit {
       lossesWhileApplying = 0
       refusal = .unavailable(pool, code: .cannotConnectNow, detail: loss.detail ?? "")
       if phase == .login { return loginRefused() }

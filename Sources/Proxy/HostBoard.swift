@@ -240,10 +240,15 @@ extension ServingConfiguration {
       let user = section.upstream["user"]
       // Which database clients will name is not known.
       let isComplete = user != nil && (section.name != "*" || section.upstream["dbname"] != nil)
-      guard let target = try? target(section, database: section.name, user: user ?? "any") else { continue }
-      for host in target.hosts {
-        uses[host, default: HostUse()].databases.append(section.name)
-        if isComplete, uses[host]?.login == nil { uses[host]?.login = target }
+      let upstream = try? target(section, database: section.name, user: user ?? "any")
+      let reads = section.readUpstream.flatMap {
+        try? readTarget($0, section, database: section.name, user: user ?? "any")
+      }
+      for target in [upstream, reads].compactMap({ $0 }) {
+        for host in target.hosts {
+          uses[host, default: HostUse()].databases.append(section.name)
+          if isComplete, uses[host]?.login == nil { uses[host]?.login = target }
+        }
       }
     }
     return uses

@@ -6,11 +6,18 @@ import Telemetry
 import Upstream
 
 /// What a worker keeps for one (database, server user) pair beside the pool machine's own state.
+///
+/// A database with a `read_upstream` has two for each user: `reads` of the first is the second, which serves read-only
+/// transactions of the same clients.
 final class Pool {
   let id: PoolID
   let database: String
   let user: String
   private let clientName: ClientName
+  /// It serves what may be read on a standby, for the clients of another pool.
+  let isForReads: Bool
+  /// The pool that serves its clients' read-only transactions, on the same worker; nil where there is no `read_upstream`.
+  var reads: Pool?
   /// What libpq connects to.
   private(set) var target: ConnectionTarget
   /// Where that is, and which of it is of use.
@@ -40,16 +47,20 @@ final class Pool {
   var clients = 0 { didSet { telemetry.clients.set(clients) } }
 
   init(
-    id: PoolID, database: String, user: String, target: ConnectionTarget, settings: PoolSettings, board: HostBoard
+    id: PoolID, database: String, user: String, isForReads: Bool, target: ConnectionTarget, settings: PoolSettings,
+    board: HostBoard
   ) {
     self.id = id
     self.database = database
     self.user = user
     clientName = ClientName(user: user, database: database)
+    self.isForReads = isForReads
     self.target = target
     self.settings = settings
     hosts = PoolHosts(board.records(of: target), HostWish(target, maxLag: settings.maxLag))
-    published = PublishedPool(PoolName(database: database, user: user), settings: settings)
+    published = PublishedPool(
+      PoolName(database: isForReads ? DatabaseSettings.readsName(of: database) : database, user: user),
+      settings: settings)
     telemetry = published.telemetry
   }
 
@@ -64,8 +75,9 @@ final class Pool {
     user == clientName.user && database == clientName.database ? clientName : nil
   }
 
-  var name: PoolName { PoolName(database: database, user: user) }
-  var label: String { "\(database)/\(user)" }
+  /// As it is called where people see it; that of a pool for reads is no name of a database.
+  var name: PoolName { published.name }
+  var label: String { "\(name.database)/\(user)" }
   /// As it begins the text of errors.
   var quotedLabel: String { "pool \"\(label)\"" }
   /// Connections change hands between transactions or statements.

@@ -117,6 +117,16 @@ struct PoolHosts {
     }
   }
 
+  /// Whether a read may go to one of the hosts now: nothing speaks against it, and where `max_lag` is set it is known to be
+  /// within that. A host that nobody probes is found out about by dialing it.
+  var serveReads: Bool {
+    hosts.contains { host in
+      let known = host.record.snapshot
+      guard known.breaker.isClosed || !known.isProbed, known.health.state != .down, isFit(host) else { return false }
+      return wish.maxLagNanoseconds == nil || known.health.facts.role == .primary || known.health.facts.lag != nil
+    }
+  }
+
   /// Whether a session on a host of this role may serve.
   func accepts(_ role: HostHealth.Role) -> Bool {
     wish.fitness(of: HostHealth.Facts(role: role, isReadOnly: role == .standby)) == .fit

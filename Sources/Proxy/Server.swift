@@ -16,6 +16,9 @@ final class Server: Connection {
     /// Settings on their way to those of a client. Its requests are behind them already, unless it waits
     /// (`Client.isApplying`).
     case settings(SessionSettings)
+    /// The BEGIN that the client has been told of already, ahead of its first statement, which waits
+    /// (`Client.isApplying`).
+    case opening
     /// The server is asked what the client's transaction has left behind; the client's requests wait
     /// (`Client.isInspected`).
     case inspection(Inspection)

@@ -75,6 +75,12 @@ public final class ServingConfiguration: Sendable {
       } catch {
         problems.append("[databases.\(section.name)] upstream: \(error.text)")
       }
+      guard let upstream = section.readUpstream else { continue }
+      do {
+        _ = try readTarget(upstream, section, database: section.name, user: section.upstream["user"] ?? "any")
+      } catch {
+        problems.append("[databases.\(section.name)] read_upstream: \(error.text)")
+      }
     }
     if !problems.isEmpty { throw ConfigurationError(problems: problems) }
   }
@@ -109,8 +115,16 @@ public final class ServingConfiguration: Sendable {
   func target(
     _ section: DatabaseSettings, database: String, user: String, known: Password? = nil
   ) throws(Upstream.ConninfoError) -> ConnectionTarget {
+    try ConnectionTarget(
+      conninfo: section.upstream.text,
+      overrides: overrides(
+        section, isUserFixed: section.upstream["user"] != nil, database: database, user: user, known: known))
+  }
+
+  private func overrides(
+    _ section: DatabaseSettings, isUserFixed: Bool, database: String, user: String, known: Password?
+  ) -> [(keyword: String, value: String)] {
     var overrides = ServingConfiguration.names(section, database: database, user: user)
-    let isUserFixed = section.upstream["user"] != nil
     let own = isUserFixed ? nil : userPasswords[user] ?? userlist.plainPassword(of: user)?.text
     if let own {
       overrides.append(("password", own))
@@ -119,7 +133,26 @@ public final class ServingConfiguration: Sendable {
     } else if section.upstream["password"] == nil, let known {
       overrides.append(("password", known.text))
     }
-    return try ConnectionTarget(conninfo: section.upstream.text, overrides: overrides)
+    return overrides
+  }
+
+  /// What libpq connects to for the reads of a pool. User, database and password are those of the pool, where the upstream
+  /// for reads does not name them; it is a standby unless `target_session_attrs` says otherwise.
+  func readTarget(
+    _ upstream: Conninfo, _ section: DatabaseSettings, database: String, user: String, known: Password? = nil
+  ) throws(Upstream.ConninfoError) -> ConnectionTarget {
+    var reading = section
+    reading.upstream = upstream
+    var overrides = overrides(
+      reading, isUserFixed: section.upstream["user"] != nil, database: section.upstream["dbname"] ?? database,
+      user: user, known: known)
+    if upstream["password"] == nil, !overrides.contains(where: { $0.keyword == "password" }),
+      let password = section.upstream["password"]
+    {
+      overrides.append(("password", password))
+    }
+    if upstream["target_session_attrs"] == nil { overrides.append(("target_session_attrs", "standby")) }
+    return try ConnectionTarget(conninfo: upstream.text, overrides: overrides)
   }
 
   /// Where a client's own name and password are tried at the server, and nothing else.

@@ -27,7 +27,7 @@ extension Worker {
         client.isInspected = true
         server.pool.telemetry.inspections.add()
         server.inspected = nil
-        server.sendQuery(inspection.query, for: .inspection(inspection))
+        server.sendQuery(server.asking(inspection.query), for: .inspection(inspection))
         return
       }
       followSettings([], client, server)
@@ -82,6 +82,11 @@ extension Worker {
     }
     server.settings = settingsTable.settings(reported: server.settings.reported, unreported: there)
     client.wanted = settingsTable.settings(reported: reported, unreported: wanted)
+  }
+
+  /// On a standby nothing can be asked, and nothing applied but by SET, while transactions are SERIALIZABLE by default.
+  func isFitForOthers(_ server: Server) -> Bool {
+    !(server.pool.isForReads && server.settings.transactionDefaults.isSerializable)
   }
 
   private func giveBackOrPin(_ server: Server, _ client: Client) {
@@ -154,7 +159,8 @@ extension Worker {
       client.wanted = settingsTable.settings(reportedOf: server.settings, unreportedOf: wanted)
       return
     }
-    let isSure = difference.isSure(for: wanted)
+    // What a held BEGIN opens must not have the settings inside.
+    let isSure = difference.isSure(for: wanted) && client.requests.heldModes == nil
     let telemetry = server.pool.telemetry
     if isSure { telemetry.settingsApplied.add() } else { telemetry.settingsConfirmed.add() }
     client.isApplying = !isSure
@@ -170,6 +176,14 @@ extension Worker {
         ? setting : SessionSetting(name: setting.name, value: base[setting.name] ?? setting.value)
     }
     return settingsTable.settings(reported: reported)
+  }
+}
+
+extension Server {
+  /// A question that can be asked whatever the client has made the default of its transactions: a standby refuses
+  /// SERIALIZABLE ones.
+  fileprivate func asking(_ query: WireText) -> WireText {
+    pool.isForReads ? WireText("BEGIN ISOLATION LEVEL READ COMMITTED;\(query.text);COMMIT") : query
   }
 }
 

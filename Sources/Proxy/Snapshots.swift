@@ -75,13 +75,13 @@ extension Worker {
 
   private func dialSnapshot(_ dial: Dial, _ clock: SnapshotClock) -> ServerSnapshot {
     let connection = ConnectionSnapshot(
-      id: dial.id, database: dial.pool.database, user: dial.pool.user, connectTime: clock.wall(dial.since))
+      id: dial.id, database: dial.pool.name.database, user: dial.pool.user, connectTime: clock.wall(dial.since))
     return ServerSnapshot(state: .new, connection: connection)
   }
 
   private func serverSnapshot(_ server: Server, _ clock: SnapshotClock) -> ServerSnapshot {
     var connection = ConnectionSnapshot(
-      id: server.id, database: server.pool.database, user: server.pool.user,
+      id: server.id, database: server.pool.name.database, user: server.pool.user,
       connectTime: clock.wall(server.connectedAt))
     connection.remote = SocketAddressSnapshot(host: server.link.host.name, port: Int(server.link.host.port))
     connection.local = loop.localAddress(of: server).map { SocketAddressSnapshot($0) }
@@ -114,7 +114,7 @@ extension Server {
     case .handOver: .new
     case .ping, .reset, .cleanup: .tested
     case .cancelBeforeCleanup: .beingCanceled
-    case .none, .settings, .inspection, .fence, .blockRollback:
+    case .none, .settings, .opening, .inspection, .fence, .blockRollback:
       client != nil ? .active : isCancelling ? .beingCanceled : .idle
     }
   }

@@ -13,6 +13,7 @@ import Telemetry
 ///   a statement runs     ─▶ cancel request ─▶ the server's 57014, in the daemon's words ─▶ the client goes on
 ///                                  └─ no answer within cancel_timeout ─▶ the server connection is closed, as if it had died
 ///   a block sits idle    ─▶ the server connection is taken back and rolled back ─▶ the block is lost (LostBlock)
+///   a held BEGIN waits   ─▶ the block is lost: no server knows of it (RequestScanner.heldModes)
 ///   a client sits idle   ─▶ FATAL
 /// ```
 extension Worker {
@@ -45,6 +46,7 @@ extension Worker {
     pool.telemetry.count(limit)
     environment.log(.limitExceeded(pool: pool.label, client: client.id, limit: limit))
     guard let server = client.server, limit != .clientIdle else {
+      if limit != .clientIdle { return client.loseHeldBlock(.exceeded(limit, pool)) }
       return client.close(withExactly: Refusal.exceeded(limit, pool).fields(.fatal, to: client))
     }
     client.exceeded = limit
@@ -81,6 +83,10 @@ extension Client {
     if isIdleOutside {
       let since = max(connectedAt, requestedAt, requestSince)
       return isReached(settings.clientIdleTimeout, since: since) ? .clientIdle : nil
+    }
+    if requests.heldModes != nil && server == nil {
+      if isReached(settings.transactionTimeout, since: transactionSince) { return .transaction }
+      return inbox.isEmpty && isReached(settings.idleTransactionTimeout, since: requestSince) ? .idleTransaction : nil
     }
     guard let server, !isInspected else { return nil }
     if !server.replies.ledger.isEmpty, isReached(settings.queryTimeout, since: requestSince) { return .query }

@@ -31,6 +31,8 @@ final class Worker: EventLoopDelegate {
   var pools = PoolSet()
   var settingsTable = SessionSettingsTable()
   let statementTable = StatementTable()
+  /// Of a client that has none.
+  let noStatements = ClientStatements()
   private var poolByID: [PoolID: Pool] = [:]
   private var poolByName: [PoolName: Pool] = [:]
   private var limitByName: [LimitName: LimitID] = [:]
@@ -132,23 +134,67 @@ final class Worker: EventLoopDelegate {
     } catch {
       return .failure(.target(error.text))
     }
-    let poolSettings = settings.pool(database: database, user: serverUser)
-    let id = pools.addPool(
-      PoolConfiguration(poolSettings), limits: limits(database: database, user: serverUser), now: time)
-    let pool = Pool(
-      id: id, database: database, user: serverUser, target: target, settings: poolSettings, board: environment.hosts)
+    let pool = addPool(
+      database: database, user: serverUser, isForReads: false, target: target,
+      settings: settings.pool(database: database, user: serverUser))
     pool.knownPassword = known
     poolByName[name] = pool
-    poolByID[id] = pool
-    scheduleSweep()
     environment.homes.opened(name)
+    configureReads(of: pool, section)
+    scheduleSweep()
+    carryOutEffects()
+    return .success(pool)
+  }
+
+  private func addPool(
+    database: String, user: String, isForReads: Bool, target: ConnectionTarget, settings: PoolSettings
+  ) -> Pool {
+    let id = pools.addPool(
+      PoolConfiguration(settings), limits: limits(database: database, user: user), now: time)
+    let pool = Pool(
+      id: id, database: database, user: user, isForReads: isForReads, target: target, settings: settings,
+      board: environment.hosts)
+    poolByID[id] = pool
     environment.directory.add(pool.published)
     if orders.pauses(database) {
       pools.pause(id, now: time)
       pool.published.update { $0.isPaused = true }
     }
-    carryOutEffects()
-    return .success(pool)
+    return pool
+  }
+
+  /// Gives a pool the one for reads that its settings ask for: another one, one with other settings, or none.
+  private func configureReads(of pool: Pool, _ section: DatabaseSettings) {
+    guard pool.settings.mode == .transaction, let target = readTarget(of: pool, section) else {
+      if let reads = pool.reads { retire(reads) }
+      pool.reads = nil
+      return
+    }
+    var settings = pool.settings
+    // Whom it cannot serve the primary does.
+    settings.onOutage = .fail
+    if let reads = pool.reads {
+      configure(reads, settings, target)
+    } else {
+      pool.reads = addPool(
+        database: pool.database, user: pool.user, isForReads: true, target: target, settings: settings)
+    }
+  }
+
+  /// Where a pool's reads go; nil where the settings name no place, or one that libpq refuses.
+  private func readTarget(of pool: Pool, _ section: DatabaseSettings) -> ConnectionTarget? {
+    guard let upstream = section.readUpstream else { return nil }
+    return try? configuration.readTarget(
+      upstream, section, database: pool.database, user: pool.user, known: pool.knownPassword)
+  }
+
+  private func configure(_ pool: Pool, _ settings: PoolSettings, _ target: ConnectionTarget) {
+    pool.settings = settings
+    pool.published.update { $0.settings = settings }
+    pools.configure(pool.id, PoolConfiguration(settings), now: time)
+    let isElsewhere = pool.target != target
+    pool.connect(to: target, environment.hosts)
+    if isElsewhere { pools.reconnect(pool.id, now: time) }
   }
 
   /// A client has proven a password that may be newer than the one that the pool dials with. Connections that are open
@@ -158,6 +204,9 @@ final class Worker: EventLoopDelegate {
     pool.knownPassword = known
     if let target = try? configuration.target(section, database: pool.database, user: pool.user, known: known) {
       pool.connect(to: target, environment.hosts)
+    }
+    if let reads = pool.reads, let target = readTarget(of: pool, section) {
+      reads.connect(to: target, environment.hosts)
     }
   }
 
@@ -208,7 +257,7 @@ final class Worker: EventLoopDelegate {
     let new = configuration.settings
     environment.provenPasswords.removeAll()
     for (name, limit) in limitByName { pools.setLimit(limit, maximum: maximum(name, in: new), now: time) }
-    for pool in allPools where isServed(pool) {
+    for pool in allPools where isServed(pool) && !pool.isForReads {
       guard let section = new.database(named: pool.database),
         (section.upstream["user"] ?? pool.user) == pool.user,
         let target = try? configuration.target(
@@ -217,12 +266,8 @@ final class Worker: EventLoopDelegate {
         retire(pool)
         continue
       }
-      pool.settings = new.pool(database: pool.database, user: pool.user)
-      pool.published.update { $0.settings = pool.settings }
-      pools.configure(pool.id, PoolConfiguration(pool.settings), now: time)
-      let isElsewhere = pool.target != target
-      pool.connect(to: target, environment.hosts)
-      if isElsewhere { pools.reconnect(pool.id, now: time) }
+      configure(pool, new.pool(database: pool.database, user: pool.user), target)
+      configureReads(of: pool, section)
     }
     for name in new.databases.keys where name != "*" { openPoolsAhead(database: name) }
     scheduleSweep()
@@ -291,16 +336,23 @@ final class Worker: EventLoopDelegate {
   // MARK: Checkout
 
   /// A client's request needs a server connection. It goes on by itself if it has one when this returns.
-  func checkout(_ client: Client) {
+  ///
+  /// - Parameter reads: it may run on a standby, if there is one that can be read from now.
+  func checkout(_ client: Client, reads: Bool = false) {
     guard let pool = servedPool(of: client) else { preconditionFailure("a checkout without a pool") }
-    client.isWaiting = true
-    client.waitingSince = loop.now
-    let identity = client.wanted?.identity ?? pool.base?.identity ?? 0
-    pools.checkout(client.token, from: pool.id, settings: identity, now: time)
+    let standby = reads ? pool.reads : nil
+    enqueue(client, standby.flatMap { $0.hosts.serveReads ? $0 : nil } ?? pool)
     let wasRunnable = client.isRunnable
     client.isRunnable = true
     carryOutEffects()
     client.isRunnable = wasRunnable
+  }
+
+  private func enqueue(_ client: Client, _ pool: Pool) {
+    client.awaitedPool = pool
+    client.waitingSince = loop.now
+    let identity = client.wanted?.identity ?? pool.base?.identity ?? 0
+    pools.checkout(client.token, from: pool.id, settings: identity, now: time)
   }
 
   /// The client's pool; where that was retired and the settings have the database again, the new one.
@@ -321,7 +373,9 @@ final class Worker: EventLoopDelegate {
   /// Takes a pool out of service: it is no longer in the settings, or there are many and it has never had a connection
   /// (whoever connects may name any user, and must not fill the memory with that).
   private func retire(_ pool: Pool) {
-    poolByName[pool.name] = nil
+    if let reads = pool.reads { retire(reads) }
+    pool.reads = nil
+    if !pool.isForReads { poolByName[pool.name] = nil }
     pool.isRetired = true
     retiredPools.append(pool)
     pool.published.update { $0.isServed = false }
@@ -334,7 +388,7 @@ final class Worker: EventLoopDelegate {
       pools.remove(pool.id)
       poolByID[pool.id] = nil
       environment.directory.remove(pool.published)
-      forgetHome(of: pool)
+      if !pool.isForReads { forgetHome(of: pool) }
       if !poolByID.values.contains(where: { $0.user == pool.user }) { removeLimit(.user(pool.user)) }
       if !poolByID.values.contains(where: { $0.database == pool.database }) { removeLimit(.database(pool.database)) }
       return true
@@ -367,7 +421,9 @@ final class Worker: EventLoopDelegate {
     countProof(of: server)
     if client.phase != .login { telemetry.serverAssignmentCount.add() }
     client.requestSince = loop.now
-    client.transactionSince = loop.now
+    // A block that is held has begun; the wait is no part of it.
+    let heldFor = client.requests.heldModes == nil ? 0 : client.waitingSince - client.transactionSince
+    client.transactionSince = loop.now - heldFor
     server.requestSince = loop.now
     if client.phase == .login { client.applyStartup() } else { handOver(server, to: client) }
     resume(client)
@@ -375,13 +431,14 @@ final class Worker: EventLoopDelegate {
 
   /// A client waits no longer, however its wait ended.
   private func waitEnded(_ client: Client, _ pool: Pool) {
-    client.isWaiting = false
+    client.awaitedPool = nil
     pool.telemetry.wait.record(microseconds: UInt64(max(0, loop.now - client.waitingSince) / 1000))
   }
 
   private func fail(_ token: ClientToken, _ failure: WaitFailure) {
-    guard let client = client(token), let pool = client.pool else { return }
+    guard let client = client(token), let pool = client.awaitedPool else { return }
     waitEnded(client, pool)
+    if pool.isForReads, let primary = servedPool(of: client) { return enqueue(client, primary) }
     let detail = pool.lastFailure?.text ?? "no connection could be opened"
     switch failure {
     case .timeout:
@@ -450,16 +507,18 @@ final class Worker: EventLoopDelegate {
   }
 
   /// Requests that a client may send before it waits for their answers: in statement mode one, as each may go to another
-  /// connection; while others wait, as many as are fair.
+  /// connection; on a standby one, as the next may be the primary's; while others wait, as many as are fair.
   func requestLimit(_ pool: Pool) -> Int {
-    if pool.settings.mode == .statement { return 1 }
+    if pool.settings.mode == .statement || pool.isForReads { return 1 }
     return pools.hasWaiters(pool.id) ? Worker.requestsPerTurn : .max
   }
 
   /// A client gives its server connection back, clean.
   func checkin(_ server: Server, _ client: Client) {
     separate(server, client)
-    if server.cleaning == .none {
+    if !isFitForOthers(server) {
+      pools.discard(server.token, .unfit, now: time)
+    } else if server.cleaning == .none {
       pools.checkin(server.token, settings: server.settings.identity, now: time)
     } else {
       clean(server)
@@ -541,7 +600,7 @@ final class Worker: EventLoopDelegate {
   private func cancelRequested(_ key: CancelKey) {
     guard let client = clients[slot: CancelKeyLayout.slot(of: key.processID)], client.cancelSecret == key.secret
     else { return }
-    if client.isWaiting, client.phase == .serving, let pool = client.pool {
+    if let pool = client.awaitedPool, client.phase == .serving {
       waitEnded(client, pool)
       pools.abandon(client.token, now: time)
       client.refusal = .cancelled(pool)
@@ -569,7 +628,7 @@ final class Worker: EventLoopDelegate {
     if client.phase == .login { loggingInCount -= 1 }
     client.phase = .closed
     loop.closeAfterOutput(client)
-    if client.isWaiting, let pool = client.pool {
+    if let pool = client.awaitedPool {
       waitEnded(client, pool)
       pools.abandon(client.token, now: time)
     }

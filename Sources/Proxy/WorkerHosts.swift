@@ -66,14 +66,14 @@ extension Worker {
       if !server.pool.hosts.accepts(role) { pools.outdate(server.token, now: time) }
       environment.hosts.saw(role, on: host)
     case "default_transaction_read_only":
-      if server.pool.hosts.dependsOnRole { environment.hosts.probeNow(host) }
+      if server.pool.isForWrites { environment.hosts.probeNow(host) }
     default: break
     }
   }
 
   /// A client has got an error. 25006 (read-only transaction) may mean that the host is no primary any more.
   func hostRefused(_ server: Server, _ error: Span<UInt8>) {
-    guard let host = server.host, server.pool.hosts.dependsOnRole,
+    guard let host = server.host, server.pool.isForWrites,
       let range = (try? ErrorFields.range(of: .code, in: error)).flatMap({ $0 }),
       SQLState(WireText(error, range).text) == .readOnlyTransaction
     else { return }
@@ -91,12 +91,18 @@ extension Worker {
       guard let host = server.host, server.pool.hosts.isMisfit(host) else { continue }
       switch server.work {
       case .handOver, .closing: break
-      case .none, .ping, .settings, .inspection, .fence, .blockRollback, .cancelBeforeCleanup, .cleanup, .reset:
+      case .none, .ping, .settings, .opening, .inspection, .fence, .blockRollback, .cancelBeforeCleanup, .cleanup,
+        .reset:
         pools.outdate(server.token, now: time)
       }
     }
     carryOutEffects()
   }
+}
+
+extension Pool {
+  /// That a session is read-only may say something about its host.
+  fileprivate var isForWrites: Bool { !isForReads && hosts.dependsOnRole }
 }
 
 extension Server {

@@ -115,6 +115,7 @@ extension Worker {
       server.proof = .ping
       pools.pinged(server.token, ok: true, now: time)
     case .settings(let wanted): settingsApplied(wanted, server, error)
+    case .opening: blockOpened(server, error)
     case .inspection(let inspection): inspected(inspection, server, error)
     case .blockRollback: blockRolledBack(server)
     case .fence:
@@ -259,7 +260,7 @@ extension Worker {
     case .cancelBeforeCleanup:
       setDeadline(server, server.pool.settings.cancelTimeout)
       server.sendRollback(attempt: 1)
-    case .none, .settings, .fence, .blockRollback: server.deadline = .max
+    case .none, .settings, .opening, .fence, .blockRollback: server.deadline = .max
     case .handOver, .ping, .inspection, .cleanup, .reset, .closing: break
     }
     if let client = server.client, client.awaitsCancel { cancelOfLimitSent(server, client) }
@@ -343,7 +344,7 @@ extension Worker {
     case .handOver:
       dropServer(server)
       handOverFailed(server, "the server closed the connection: \(detail)")
-    case .none, .ping, .settings, .inspection, .fence, .blockRollback, .cancelBeforeCleanup, .cleanup, .reset:
+    case .none, .ping, .settings, .opening, .inspection, .fence, .blockRollback, .cancelBeforeCleanup, .cleanup, .reset:
       environment.log(
         .serverLost(pool: pool.label, server: server.id, processID: server.link.processID, reason: detail))
       if case .ping = server.work { pool.telemetry.pingsFailed.add() }
@@ -375,7 +376,7 @@ extension Worker {
       server.pool.telemetry.pingsTimedOut.add()
       pools.pinged(server.token, ok: false, now: time)
     case .handOver, .inspection, .cancelBeforeCleanup, .cleanup, .reset: abandonServer(server, reason: .unfit)
-    case .none, .settings, .fence, .blockRollback:
+    case .none, .settings, .opening, .fence, .blockRollback:
       // A cancel request has not been taken in time, or has not ended the query: the connection is closed instead, which
       // ends it too.
       guard server.isCancelling || server.client?.exceeded != nil else { return }

@@ -75,8 +75,11 @@ public struct DatabaseSettings: Sendable, Equatable {
   public var upstream: Conninfo
   /// The password for its server connections; nil where it is in `upstream`, or libpq finds it.
   public var password: PasswordSource?
-  /// Where its reads may go.
+  /// Where its read-only transactions may go; nil where all go to `upstream`.
   public var readUpstream: Conninfo?
+  /// What pools for the reads of a database are called where others are called by its name. No database can have the name.
+  public static func readsName(of database: String) -> String { database + readsSuffix }
+  static let readsSuffix = ":reads"
   /// The most server connections of all its pools together; nil for no limit beyond the pools' own.
   public var maxConnections: Int?
   /// The pool keys that this section sets.

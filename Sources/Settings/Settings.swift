@@ -64,10 +64,17 @@ public struct Settings: Sendable, Equatable {
   }
 
   /// The database that a client means by `name`: its own section, or `[databases."*"]`; nil where neither is there,
-  /// and for the console's names.
+  /// and for the console's names and those of pools for reads.
   public func database(named name: String) -> DatabaseSettings? {
-    if Self.reservedDatabases.contains(name) { return nil }
+    if Self.reservedDatabases.contains(name) || readsDatabase(calledBy: name) != nil { return nil }
     return databases[name] ?? databases["*"]
+  }
+
+  /// The database whose pools for reads are called so; nil where there are none.
+  func readsDatabase(calledBy name: String) -> DatabaseSettings? {
+    guard name.hasSuffix(DatabaseSettings.readsSuffix) else { return nil }
+    let database = String(name.dropLast(DatabaseSettings.readsSuffix.count))
+    return (databases[database] ?? databases["*"]).flatMap { $0.readUpstream == nil ? nil : $0 }
   }
 
   /// What holds for the pool of `user` on `database`: the defaults, then `[pool]`, then the database's section (or

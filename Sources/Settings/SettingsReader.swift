@@ -56,6 +56,7 @@ struct SettingsReader {
     checkTLS()
     checkAuthentication()
     checkPools()
+    checkReads()
     warn()
     if !problems.isEmpty { throw SettingsError(problems.sorted(by: Self.comesFirst)) }
     settings.warnings.sort(by: Self.comesFirst)
@@ -295,6 +296,23 @@ struct SettingsReader {
     }
   }
 
+  /// A pool for reads is the same users' as the pool beside it.
+  private mutating func checkReads() {
+    for database in settings.databases.values {
+      let section = "databases.\(keyPart(database.name))"
+      if let user = database.readUpstream?["user"], user != database.upstream["user"] {
+        add(
+          "read_upstream names another user than upstream", section: section, key: "read_upstream",
+          at: origin(section, "read_upstream"))
+      }
+      if let other = settings.readsDatabase(calledBy: database.name) {
+        add(
+          "is what the pools for reads of [databases.\(keyPart(other.name))] are called", section: section,
+          at: origin(section, "upstream"))
+      }
+    }
+  }
+
   private static let sizeKeys = ["min_size", "pool_size"]
   private static let pinKeys = ["max_pinned", "pool_size", "max_overflow"]
 
@@ -350,10 +368,20 @@ struct SettingsReader {
             + "{ credential = … }", section: "\(kind).\(keyPart(name))", key: "password")
       }
     }
-    let idle = ["read_upstream": ""]
-    for row in settings.effective() {
-      if let unset = idle[row.key], row.value != unset {
-        warn("\(row.key) has no effect yet", section: row.section, key: row.key)
+    warnOfReads()
+  }
+
+  private mutating func warnOfReads() {
+    for database in settings.databases.values where database.readUpstream != nil {
+      let pool = settings.pool.applying(database.overrides)
+      let section = "databases.\(keyPart(database.name))"
+      if pool.mode != .transaction {
+        warn(
+          "read_upstream has no effect: mode is \(quoted(pool.mode.rawValue))", section: section, key: "read_upstream")
+      } else if pool.maxLag != nil, settings.health.interval == nil {
+        warn(
+          "read_upstream has no effect: max_lag is set, and [health] interval = \"off\" measures no lag",
+          section: section, key: "read_upstream")
       }
     }
   }

@@ -66,7 +66,7 @@ import Testing
       case .answerSync:
         transcript.events.append("answered")
         return true
-      case .answerInLostBlock: preconditionFailure("no block was lost")
+      case .answerInLostBlock, .answerHeld: preconditionFailure("no block was lost or held")
       case .dropped: return true
       case .pause, .needMore: return false
       case .terminate, .violation:

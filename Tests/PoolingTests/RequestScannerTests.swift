@@ -27,8 +27,8 @@ import Testing
         switch step {
         case .forward, .dropped, .discardSequences: break
         case .refusePin(let message, _, _): scanner.drop(message, bytes.span, &cursor)
-        case .checkout, .answerSync, .answerInLostBlock, .pause, .terminate, .needMore, .violation, .parseStatement,
-          .useStatement, .useUnnamedStatement, .describeRows, .nameStatement:
+        case .checkout, .answerSync, .answerInLostBlock, .answerHeld, .pause, .terminate, .needMore, .violation,
+          .parseStatement, .useStatement, .useUnnamedStatement, .describeRows, .nameStatement:
           return (steps, cursor)
         }
       }

@@ -175,11 +175,41 @@ struct CrossCheckTests {
 
   @Test("doubtful settings are warned about")
   func warnings() throws {
-    let text = "read_upstream = \"host=db2\"\nmax_lag = 5\n[server]\nlisten = \"/run/lifeguard.sock\"\n"
+    let text = "[server]\nlisten = \"/run/lifeguard.sock\"\n"
     #expect(
       try settings(text).warnings.map(\.description) == [
-        "t.toml:5:1: [databases.app] read_upstream has no effect yet",
-        "t.toml:8:1: [server] listen names /run/lifeguard.sock, but libpq's clients look for DIRECTORY/.s.PGSQL.PORT",
+        "t.toml:6:1: [server] listen names /run/lifeguard.sock, but libpq's clients look for DIRECTORY/.s.PGSQL.PORT"
       ])
+  }
+
+  @Test("a read_upstream that can have no effect is warned about")
+  func idleReads() throws {
+    let reads = "read_upstream = \"host=db2\"\n"
+    #expect(try settings(reads + "max_lag = 5\n").warnings == [])
+    #expect(
+      try settings(reads + "mode = \"session\"\n").warnings.map(\.description) == [
+        "t.toml:5:1: [databases.app] read_upstream has no effect: mode is \"session\""
+      ])
+    #expect(
+      try settings(reads + "max_lag = 5\n[health]\ninterval = \"off\"\n").warnings.map(\.description) == [
+        "t.toml:5:1: [databases.app] read_upstream has no effect: max_lag is set, and [health] interval = \"off\" "
+          + "measures no lag"
+      ])
+  }
+
+  @Test("reads are the same user's, and their pools' names are nobody else's")
+  func reads() throws {
+    let reads = "[databases.b]\nupstream = \"dbname=b\"\nread_upstream = \"host=db2"
+    #expect(
+      problems(behindMinimum: reads + " user=other\"") == [
+        "t.toml:7:1: [databases.b] read_upstream names another user than upstream"
+      ])
+    #expect(
+      problems(behindMinimum: reads + "\"\n[databases.\"b:reads\"]\nupstream = \"dbname=c\"") == [
+        "t.toml:9:1: [databases.\"b:reads\"] is what the pools for reads of [databases.b] are called"
+      ])
+    let any = try settings("[databases.\"*\"]\nupstream = \"host=db1\"\nread_upstream = \"host=db2\"\n")
+    #expect(any.database(named: "c") != nil)
+    #expect(any.database(named: "c:reads") == nil)
   }
 }
