@@ -115,8 +115,8 @@ def client_ids(daemon: Lifeguard) -> list[int]:
 
 @contextmanager
 def one_connection(daemon: Lifeguard, driver: Driver, audit: Audit) -> Iterator[None]:
-    """What is done in it is done on one client connection, which gets the replies to its own requests afterwards; and the
-    audit is what the driver was told."""
+    """What is done in it is done on one client connection, which gets the replies to its own requests afterwards; and
+    the audit is what the driver was told."""
     before = client_ids(daemon)
     assert len(before) == 1
     yield

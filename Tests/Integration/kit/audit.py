@@ -9,8 +9,8 @@ from .postgres import PostgreSQL
 
 
 class Audit:
-    """A table `audit` with a row for each transaction, under a key of its own. Nothing but the server's own doing keeps a
-    key from being there twice: there is no constraint."""
+    """A table `audit` with a row for each transaction, under a key of its own. Nothing keeps a key from being there
+    twice: there is no constraint."""
 
     def __init__(self, postgres: PostgreSQL) -> None:
         self._postgres = postgres

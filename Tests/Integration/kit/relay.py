@@ -95,8 +95,8 @@ class Relay(_Port):
             link.half_close()
 
     def break_off(self, *, messages: int = 0, more: int = 0) -> None:
-        """Of what the servers send from now on, on the connections that are open, only so many messages arrive, and so many
-        bytes more. What comes behind is lost."""
+        """Of what the servers send from now on, on the connections that are open, only so many messages arrive, and so
+        many bytes more. What comes behind is lost."""
         for link in self._links:
             link.break_off(messages, more)
 
@@ -144,7 +144,10 @@ class _Link:
         self.passes.set()
         self.is_holding = False
         self._break: _Break | None = None
-        for source, target, change in ((client, server, bytes), (server, client, lambda data: self._cut(altered(data)))):
+        def changed(data: bytes) -> bytes:
+            return self._cut(altered(data))
+
+        for source, target, change in ((client, server, bytes), (server, client, changed)):
             source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self._pass, args=(source, target, change), name="relay", daemon=True).start()
 
