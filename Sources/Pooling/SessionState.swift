@@ -28,8 +28,9 @@ public struct SessionState: Sendable {
 
   init() {}
 
-  /// Settings that parsing reads may have changed, and the server has not said to what.
-  public var changesParsing: Bool { touched.changesParsing }
+  /// What is parsed now may mean the same to nobody else: settings that parsing reads may have changed, and the server has
+  /// not said to what, or names in it may be those of temporary tables.
+  public var parsesForItself: Bool { touched.changesParsing || pins.union(doubts).contains(.temporary) }
 
   /// A LISTEN may be in force, or is.
   public var mayListen: Bool { pins.union(doubts).contains(.listening) }

@@ -146,7 +146,7 @@ public final class StatementTable {
   /// - Parameters:
   ///   - definition: all of the message behind the statement's name.
   ///   - settings: those of the connection.
-  ///   - isAlone: settings that parsing reads have just changed, and to what is not known: nobody else can have it.
+  ///   - isAlone: it means the same to nobody else (`SessionState.parsesForItself`).
   public func statement(
     _ definition: [UInt8], settings: SessionSettings, isAlone: Bool = false
   ) -> SharedStatement {

@@ -57,7 +57,7 @@ extension Client {
     server.pool.telemetry.clientParseCount.add()
     let statement = worker.statementTable.statement(
       WireText(body, parse.definition).bytes, settings: server.settings,
-      isAlone: requests.session.changesParsing)
+      isAlone: requests.session.parsesForItself)
     requests.take(message, &cursor)
     guard server.statements.has(statement) else {
       server.pool.telemetry.serverParseCount.add()

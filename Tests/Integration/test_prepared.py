@@ -445,6 +445,16 @@ def test_a_statement_that_is_gone_from_the_server_is_made_anew_unnoticed(narrow:
         assert fields["C"] == "26000" and '"s"' in fields["M"], "without a description nothing is sent again"
 
 
+def test_a_statement_on_a_temporary_table_is_nobody_elses(lifeguard):
+    daemon = lifeguard(pool={"pool_size": 2, "max_overflow": 0})
+    with WireClient.app(daemon.port) as one, WireClient.app(daemon.port) as two:
+        assert kinds(one.ask(query("create temporary table fleeting (a int)"))) == "CZ"
+        assert kinds(one.ask(parse("select * from fleeting", "s"), SYNC)) == "1Z"
+        one.ask(query("drop table fleeting"))
+        wait_until(lambda: daemon.pool()["sv_pinned"] == "0", "the pin has ended")
+        assert error(two.ask(parse("select * from fleeting", "s"), SYNC))["C"] == "42P01"
+
+
 def test_a_plan_that_no_longer_fits_its_table_is_made_anew_where_nobody_relies_on_it(
         narrow: Lifeguard, postgres: PostgreSQL):
     postgres.psql("create table altered (a int); insert into altered values (1); grant all on altered to app")
