@@ -3,11 +3,12 @@
 
 Each round measures every contestant once for each number of clients and each query mode, in an order that changes from
 round to round, so that what else the machine does hits all of them alike. Shown are the medians over the rounds of
-transactions a second and of the processor time of the pooler for a transaction (user and system time of all of its
-threads), and the medians of the rounds' ratios to PgBouncer.
+transactions a second, of the processor time of the pooler for a transaction (user and system time of all of its threads)
+and of the latency that one in a hundred transactions exceeds, and the medians of the rounds' ratios to PgBouncer.
 
-A mode is pgbench's query mode, with `-tls` behind it where clients use TLS, and `connect-` before it where each
-transaction has a connection of its own: `connect-simple-tls` is handshakes a second, and their cost.
+A mode is pgbench's query mode, with `-tls` behind it where clients use TLS, `-session` where the pools are in session mode
+(for no more clients than connections), and `connect-` before it where each transaction has a connection of its own:
+`connect-simple-tls` is handshakes a second, and their cost.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from kit.waiting import wait_until
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="1,16,64,200", metavar="N,N", help="numbers of clients (%(default)s)")
-    parser.add_argument("--mode", default="simple,extended,simple-tls,connect-simple,connect-simple-tls", metavar="M,M",
-                        help="modes (%(default)s)")
+    parser.add_argument("--mode", metavar="M,M", help="modes (%(default)s)",
+                        default="simple,extended,prepared,prepared-session,simple-tls,connect-simple,connect-simple-tls")
     parser.add_argument("--seconds", type=float, default=5, help="for each measurement (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="%(default)s")
     parser.add_argument("--pool-size", type=int, default=20, help="server connections of each pooler (%(default)s)")
@@ -51,17 +52,25 @@ def arguments() -> argparse.Namespace:
 
 
 def measure(postgres: PostgreSQL, contestant: Contestant, mode: str, clients: int, seconds: float) -> None:
-    """One run of pgbench."""
+    """One run of pgbench, which writes down how long each twentieth transaction took."""
     words = mode.split("-")
-    query_mode = next(word for word in words if word not in ("connect", "tls"))
+    query_mode = next(word for word in words if word not in ("connect", "tls", "session"))
     connects = ["-C"] if "connect" in words else []
     conninfo = f"{contestant.conninfo} sslmode={'require' if 'tls' in words else 'disable'}"
+    if "session" in words and contestant.pid:
+        conninfo += " dbname=session"
     before = cpu_seconds(contestant.pid) if contestant.pid else 0
-    out = run([postgres.bin / "pgbench", "-n", "-S", *connects, "-M", query_mode, "-c", str(clients),
-               "-j", str(min(clients, 2)), "-T", f"{seconds:g}", conninfo], timeout=seconds + 120).stdout
-    after = cpu_seconds(contestant.pid) if contestant.pid else 0
+    with tempfile.TemporaryDirectory(prefix="pgbench-") as folder:
+        out = run([postgres.bin / "pgbench", "-n", "-S", *connects, "-M", query_mode, "-c", str(clients),
+                   "-j", str(min(clients, 2)), "-T", f"{seconds:g}", "-l", "--sampling-rate=0.05", conninfo],
+                  timeout=seconds + 120, cwd=folder).stdout
+        after = cpu_seconds(contestant.pid) if contestant.pid else 0
+        latencies = sorted(int(line.split()[2]) for log in Path(folder).iterdir()
+                           for line in log.read_text().splitlines())
     transactions = int(re.search(r"actually processed: (\d+)", out)[1])
     key = (mode, clients)
+    if latencies:
+        contestant.slowest.setdefault(key, []).append(latencies[len(latencies) * 99 // 100] / 1000)
     contestant.speed.setdefault(key, []).append(float(re.search(r"tps = ([\d.]+)", out)[1]))
     contestant.cost.setdefault(key, []).append((after - before) / transactions * 1e6)
 
@@ -71,26 +80,32 @@ def table(contestants: list[Contestant], options: argparse.Namespace) -> str:
     bouncer = next(contestant for contestant in contestants if contestant.name == "PgBouncer")
     poolers = [contestant for contestant in contestants if contestant.pid]
     head = ["mode", "clients", *(f"{contestant.name}, TPS" for contestant in contestants),
-            *(f"{contestant.name}, µs" for contestant in poolers)]
+            *(f"{contestant.name}, µs" for contestant in poolers),
+            *(f"{contestant.name}, p99 ms" for contestant in poolers)]
     for contestant in poolers:
         if contestant is not bouncer:
-            head += [f"{contestant.name} / PgBouncer, TPS", f"{contestant.name} / PgBouncer, µs"]
+            head += [f"{contestant.name} / PgBouncer, {figure}" for figure in ("TPS", "µs", "p99")]
     lines = ["| " + " | ".join(head) + " |", "| --- " + "| --: " * (len(head) - 1) + "|"]
     for mode in options.modes:
         for clients in options.clients:
             key = (mode, clients)
+            if not any(key in contestant.speed for contestant in contestants):
+                continue
             cells = [mode, str(clients)]
             cells += [f"{statistics.median(contestant.speed[key]):.0f}" if key in contestant.speed else ""
                       for contestant in contestants]
             cells += [f"{statistics.median(contestant.cost[key]):.1f}" if key in contestant.cost else ""
                       for contestant in poolers]
+            cells += [f"{statistics.median(contestant.slowest[key]):.1f}" if key in contestant.slowest else ""
+                      for contestant in poolers]
             for contestant in poolers:
-                if contestant is not bouncer and key not in contestant.speed:
-                    cells += ["", ""]
-                elif contestant is not bouncer:
-                    for figures, reference in ((contestant.speed, bouncer.speed), (contestant.cost, bouncer.cost)):
-                        ratios = [mine / theirs for mine, theirs in zip(figures[key], reference[key], strict=True)]
-                        cells.append(f"{statistics.median(ratios):.2f}")
+                if contestant is bouncer:
+                    continue
+                for figures, reference in ((contestant.speed, bouncer.speed), (contestant.cost, bouncer.cost),
+                                           (contestant.slowest, bouncer.slowest)):
+                    pairs = zip(figures.get(key, []), reference.get(key, []))
+                    ratios = [mine / theirs for mine, theirs in pairs if theirs]
+                    cells.append(f"{statistics.median(ratios):.2f}" if ratios else "")
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -129,7 +144,8 @@ def main() -> None:
         certificate = Certificate.make(folder)
         bouncer = PgBouncer(folder / "pgbouncer", postgres, options.pool_size, certificate)
         contestants = [] if options.skip_direct else [Contestant("direct", postgres.conninfo(), has_tls=False)]
-        contestants.append(Contestant("PgBouncer", bouncer.conninfo, bouncer.process.pid))
+        contestants.append(Contestant(
+            "PgBouncer", bouncer.conninfo, bouncer.process.pid, has_prepared=bouncer.version >= "1.21"))
         builds = [("Lifeguard", BINARY), *(also.split("=", 1) for also in options.also)]
         for number, (name, binary) in enumerate(builds):
             plain = name in options.without_tls
@@ -148,6 +164,10 @@ def main() -> None:
                     order = contestants[shift:] + contestants[:shift]
                     for contestant in order if round_number % 2 == 0 else reversed(order):
                         if mode.endswith("-tls") and not contestant.has_tls:
+                            continue
+                        if mode == "prepared" and not contestant.has_prepared:
+                            continue
+                        if mode.endswith("-session") and clients > options.pool_size:
                             continue
                         measure(postgres, contestant, mode, clients, options.seconds)
         text = f"{conditions(postgres, bouncer, contestants, options)}\n\n{table(contestants, options)}"

@@ -31,9 +31,13 @@ class Contestant:
     pid: int | None = None
     #: Whether it offers TLS here.
     has_tls: bool = True
-    #: By mode and clients: transactions a second and µs a transaction, one for each round.
+    #: Whether statements may be prepared in one transaction and used in another.
+    has_prepared: bool = True
+    #: By mode and clients, one for each round: transactions a second, µs a transaction, and the latency that one in a
+    #: hundred transactions exceeds (ms).
     speed: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     cost: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    slowest: dict[tuple[str, int], list[float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -61,6 +65,7 @@ class PgBouncer:
         shutil.copy(certificate.key, folder)
         (folder / "pgbouncer.ini").write_text(f"""[databases]
 app = host=127.0.0.1 port={postgres.port} dbname=app
+session = host=127.0.0.1 port={postgres.port} dbname=app pool_mode=session
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {self.port}
@@ -120,6 +125,7 @@ def lifeguard(
         "server": server,
         "pool": {"pool_size": pool_size, "max_overflow": 0},
         "databases.app": {"upstream": f"host=127.0.0.1 port={postgres.port} dbname=app"},
+        "databases.session": {"upstream": f"host=127.0.0.1 port={postgres.port} dbname=app", "mode": "session"},
         "log": {"level": "warning", "connections": False},
     }, binary=binary)
 

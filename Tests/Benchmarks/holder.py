@@ -32,6 +32,8 @@ def await_ready(stream: socket.socket) -> None:
 def client(port: int, context: ssl.SSLContext | None) -> socket.socket:
     """A client that has been served once."""
     stream = socket.create_connection(("127.0.0.1", port))
+    # As drivers do.
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if context:
         stream.sendall(wire.startup_packet(wire.SSL_REQUEST))
         if stream.recv(1) != b"S":

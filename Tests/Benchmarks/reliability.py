@@ -20,18 +20,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "Tests/Integration"), str(ROOT / "Tests/Benchmarks")]
+from contestants import Certificate, PgBouncer, write
+from kit.daemon import Lifeguard
+from kit.load import Load, create_tables
+from kit.postgres import PostgreSQL
+from kit.standby import Standby, hosts
+from kit.waiting import wait_until
+from kit.wire import Closed, WireClient, query
 
-from bench import Certificate, PgBouncer  # noqa: E402
-from kit.daemon import Lifeguard  # noqa: E402
-from kit.load import Load, create_tables  # noqa: E402
-from kit.postgres import PostgreSQL  # noqa: E402
-from kit.standby import Standby, hosts  # noqa: E402
-from kit.waiting import wait_until  # noqa: E402
-from kit.wire import Closed, WireClient, query  # noqa: E402
-
-BEGIN, END = "<!-- reliability:begin -->", "<!-- reliability:end -->"
 CLIENTS, POOL, RESTARTS = 50, 20, 5
 DURABLE = {"synchronous_commit": "on"}
 
@@ -180,9 +176,7 @@ def main() -> None:
         bench.measure_failover("primary killed, standby promoted")
         print(bench.text())
         if options.write:
-            path = ROOT / "docs/reliability.md"
-            before, rest = path.read_text().split(BEGIN, 1)
-            path.write_text(f"{before}{BEGIN}\n{bench.text()}\n{END}{rest.split(END, 1)[1]}")
+            write("reliability.md", "reliability", bench.text())
     finally:
         shutil.rmtree(bench.folder, ignore_errors=True)
 

@@ -118,7 +118,7 @@ def test_what_runs_when_its_server_dies_gets_one_error(
             fields = error(client.until_ready())
         except Closed as closed:
             # Half of a row had been relayed: nothing can be sent behind it.
-            assert "repeat" in begun and "lost the server connection in the middle of a message" in str(closed)
+            assert "repeat" in begun and "lost the server connection" not in str(closed)
             return
         assert fields["C"] in codes, fields
         if begun.startswith("begin"):

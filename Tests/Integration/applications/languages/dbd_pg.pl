@@ -113,7 +113,12 @@ my @features = (
     $db->do("unlisten news");
   },
   cancel => sub {
+    my $other = connect_once();
     $db->do("select pg_sleep(30)", { pg_async => PG_ASYNC });
+    # A server that has not read the query yet takes no notice of a cancel request.
+    my $running = "select count(*) from pg_stat_activity where state = 'active' and query = 'select pg_sleep(30)'";
+    1 until $other->selectrow_array($running);
+    $other->disconnect;
     check($db->pg_cancel, "cancelled");
     check($db->state eq "57014", $db->state);
     check($db->selectrow_array("select 1") == 1, "after it");
