@@ -77,7 +77,8 @@ def test_the_steady_state_changes_no_registration(
         lifeguard: Callable[..., Lifeguard], postgres, tmp_path: Path, driver: str):
     """Counted over a run of clients that are all connected: the sums of system calls are the driver's promise."""
     transactions, clients = 2000, 16
-    daemon = lifeguard(server={"event_loop": driver})
+    # With several, some clients move to their pool's once, and how many do is up to the kernel.
+    daemon = lifeguard(server={"event_loop": driver, "workers": 1})
     script = tmp_path / "select.sql"
     script.write_text("select 1\n")
 
