@@ -39,7 +39,8 @@ class Killer:
         while not self._stop.wait(self._random.uniform(0.002, 0.02)):
             backends = self._connection.execute("select pid from pg_stat_activity where usename = 'app'").fetchall()
             if backends:
-                self._connection.execute("select pg_terminate_backend(%s)", self._random.choice(backends))
+                # It waits for the backend's end (ms): none dies after the killer has stopped.
+                self._connection.execute("select pg_terminate_backend(%s, 10000)", self._random.choice(backends))
                 self.killed += 1
 
     def __enter__(self) -> Killer:
