@@ -66,6 +66,11 @@ public struct StatementEffects: OptionSet, Hashable, Sendable {
   ///   - reading: how the session reads texts when the server parses this one. A string of several statements is
   ///     parsed whole before any of them runs.
   public static func scan(_ text: Span<UInt8>, reading: SQLReading) -> StatementEffects {
+    PlainStatement.isPlain(text) ? [] : scanTokens(text, reading: reading)
+  }
+
+  /// As `scan`, token by token, whatever the text is.
+  static func scanTokens(_ text: Span<UInt8>, reading: SQLReading) -> StatementEffects {
     var scanner = EffectScanner(SQLLexer(text, reading: reading))
     return scanner.run()
   }
