@@ -35,7 +35,9 @@ public struct ServerStatements {
     var time: UInt64
   }
 
-  private var present: [UInt32: Use] = [:]
+  private var uses: [Use] = []
+  /// Where in `uses` a statement is, by its number.
+  private var places: [UInt32: Int] = [:]
   private var notes: Deque<Note> = []
   private var time: UInt64 = 0
   /// What was used since then may be needed by requests under way.
@@ -48,18 +50,20 @@ public struct ServerStatements {
   public init() {}
 
   /// How many the server has.
-  public var count: Int { present.count }
+  public var count: Int { uses.count }
 
   /// Requests under way may still change what the server or a client has.
   public var isUnsettled: Bool { !notes.isEmpty }
 
   /// Whether the server has it, or will when it comes to the next request.
-  public func has(_ statement: SharedStatement) -> Bool { present[statement.id] != nil }
+  public func has(_ statement: SharedStatement) -> Bool { places[statement.id] != nil }
 
-  /// A request uses it now.
-  public mutating func use(_ statement: SharedStatement) {
+  /// A request uses it now. Returns whether the server has it, or will when it comes to the request.
+  public mutating func use(_ statement: SharedStatement) -> Bool {
+    guard let place = places[statement.id] else { return false }
     time += 1
-    present[statement.id]?.time = time
+    uses[place].time = time
+    return true
   }
 
   /// A request with an entry of its own in the ledger has been sent.
@@ -71,23 +75,34 @@ public struct ServerStatements {
     case .undefine(let client, let name, _): client.remove(name)
     case .deallocate(let client, let name, let statement):
       client.remove(name)
-      present[statement.id] = nil
+      remove(statement)
     case .parse(let statement): add(statement)
-    case .close(let statement): present[statement.id] = nil
+    case .close(let statement): remove(statement)
     case .describe, .describeRows, .refusal, .name: break
     }
     notes.append(note)
   }
 
   private mutating func add(_ statement: SharedStatement) {
+    if use(statement) { return }
     time += 1
-    present[statement.id] = Use(statement: statement, time: time)
+    places[statement.id] = uses.count
+    uses.append(Use(statement: statement, time: time))
+  }
+
+  /// The last one takes its place.
+  private mutating func remove(_ statement: SharedStatement) {
+    guard let place = places.removeValue(forKey: statement.id) else { return }
+    let last = uses.removeLast()
+    guard place < uses.count else { return }
+    uses[place] = last
+    places[last.statement.id] = place
   }
 
   /// The statement to close where there are more than `limit`: the one not used for longest; nil where none is to spare.
   public func excess(over limit: Int) -> SharedStatement? {
-    guard present.count > limit else { return nil }
-    let oldest = present.values.min { $0.time < $1.time }
+    guard uses.count > limit else { return nil }
+    let oldest = uses.min { $0.time < $1.time }
     return oldest.flatMap { $0.time > keepSince ? nil : $0.statement }
   }
 
@@ -134,7 +149,7 @@ public struct ServerStatements {
   }
 
   /// The server has not got it.
-  public mutating func forget(_ statement: SharedStatement) { present[statement.id] = nil }
+  public mutating func forget(_ statement: SharedStatement) { remove(statement) }
 
   /// The connection is lost: nothing under way can be relied on.
   public mutating func abandon() { failed(notes.count) }
@@ -142,7 +157,8 @@ public struct ServerStatements {
   /// The server has forgotten all statements, and so has the client where it has asked for that, but those that requests
   /// behind make anew.
   public mutating func forgetAll(of client: ClientStatements? = nil) {
-    present = [:]
+    uses = []
+    places = [:]
     if let client {
       formerNames.merge(client.namesByID) { old, _ in old }
       client.removeAll()
@@ -157,13 +173,13 @@ public struct ServerStatements {
     case .define(let client, let name, let statement, let parses):
       if client.find(name) === statement { client.remove(name) }
       formerNames[statement.id] = name
-      if parses { present[statement.id] = nil }
+      if parses { remove(statement) }
     case .undefine(let client, let name, let statement):
       if client.find(name) == nil { client.define(name, statement) }
     case .deallocate(let client, let name, let statement):
       if client.find(name) == nil { client.define(name, statement) }
       add(statement)
-    case .parse(let statement): present[statement.id] = nil
+    case .parse(let statement): remove(statement)
     case .close(let statement): add(statement)
     case .describe, .describeRows, .refusal, .name: break
     }

@@ -129,11 +129,13 @@ public struct StatementShape: Equatable, Sendable {
 
 /// All shared statements of one worker.
 public final class StatementTable {
-  private struct Weak {
-    weak var statement: SharedStatement?
+  /// Not counted: a statement takes itself out when it is gone. (Weak references would make each use of it, all over the
+  /// relay, three times as dear.)
+  private struct Entry {
+    unowned(unsafe) let statement: SharedStatement
   }
 
-  private var statements: [SharedStatement.Key: Weak] = [:]
+  private var statements: [SharedStatement.Key: Entry] = [:]
   private var lastID: UInt32 = 0
 
   public init() {}
@@ -154,12 +156,12 @@ public final class StatementTable {
     if isAlone || StatementTable.dependsOnSession(definition.span, settings.reading) {
       key.parsing += "\(lastID)".utf8
     }
-    return statements[key]?.statement ?? add(key, settings.reading)
+    return unsafe statements[key]?.statement ?? add(key, settings.reading)
   }
 
   /// Another statement of the same text, for those who parse it from now on: the old one has another shape.
   func replace(_ old: SharedStatement) -> SharedStatement {
-    guard let newer = statements[old.key]?.statement, newer !== old else { return add(old.key, old.reading) }
+    guard let newer = unsafe statements[old.key]?.statement, newer !== old else { return add(old.key, old.reading) }
     return newer
   }
 
@@ -182,13 +184,13 @@ public final class StatementTable {
   private func add(_ key: SharedStatement.Key, _ reading: SQLReading) -> SharedStatement {
     lastID += 1
     let statement = SharedStatement(key, reading: reading, id: lastID, table: self)
-    statements[key] = Weak(statement: statement)
+    statements[key] = Entry(statement: statement)
     return statement
   }
 
   fileprivate func forget(_ statement: SharedStatement) {
-    // By now a weak reference to it is nil; another statement may have taken its place.
-    if let entry = statements[statement.key], entry.statement == nil { statements[statement.key] = nil }
+    // Another one may have taken its place.
+    if let entry = statements[statement.key], unsafe entry.statement === statement { statements[statement.key] = nil }
   }
 }
 

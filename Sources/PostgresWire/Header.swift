@@ -29,6 +29,15 @@ public struct MessageHeader: Equatable, Sendable {
     guard length >= 4 else { return nil }
     self.init(type: bytes[offset], bodyLength: length - 4)
   }
+
+  /// The header as it is on the wire.
+  public var bytes: InlineArray<5, UInt8> {
+    let length = UInt32(bodyLength + 4)
+    return [
+      type, UInt8(truncatingIfNeeded: length >> 24), UInt8(truncatingIfNeeded: length >> 16),
+      UInt8(truncatingIfNeeded: length >> 8), UInt8(truncatingIfNeeded: length),
+    ]
+  }
 }
 
 /// The longest bodies that are let through, by kind of message. The numbers are PostgreSQL's own (`pqcomm.h`,

@@ -90,10 +90,7 @@ extension MessageWriter {
 
   /// The bytes of `range` in `body`, as they are.
   public mutating func raw(_ body: Span<UInt8>, _ range: Range<Int>) {
-    let source = body.extracting(range)
-    bytes.append(addingCapacity: source.count) { (output: inout OutputSpan<UInt8>) in
-      for index in source.indices { output.append(source[index]) }
-    }
+    bytes.append(body.extracting(range))
   }
 
   /// A value with its 32-bit length in front; nil is null, length -1.
@@ -107,5 +104,12 @@ extension MessageWriter {
   public mutating func list(_ codes: [Int16]) {
     count(codes.count)
     for code in codes { int16(code) }
+  }
+}
+
+extension [UInt8] {
+  /// Appends bytes as they are, all at once.
+  public mutating func append(_ bytes: Span<UInt8>) {
+    unsafe bytes.withUnsafeBufferPointer { unsafe append(contentsOf: $0) }
   }
 }

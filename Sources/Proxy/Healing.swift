@@ -35,7 +35,7 @@ struct HealableCycle {
     self.statement = statement
     self.lengthOfRest = lengthOfRest
     portal.removeAll(keepingCapacity: true)
-    for index in range { portal.append(bytes[index]) }
+    portal.append(bytes.extracting(range))
     rest.removeAll(keepingCapacity: true)
     next = lengthOfRest - 4 - portal.count
     hasDescribe = false
@@ -49,7 +49,7 @@ struct HealableCycle {
   mutating func append(_ bytes: Span<UInt8>) {
     guard statement != nil else { return }
     guard !isWhole, rest.count + bytes.count <= HealableCycle.limit else { return end() }
-    for index in bytes.indices { rest.append(bytes[index]) }
+    rest.append(bytes)
     while let header = MessageHeader(rest.span, at: next), next + header.totalLength <= rest.count {
       switch FrontendType(rawValue: header.type) {
       case .describe: hasDescribe = true
@@ -118,7 +118,6 @@ extension Server {
     client.statements.replace(stale, by: fresh)
     statements.forget(stale)
     parse(fresh)
-    statements.use(fresh)
     let (bytes, requests) = cycle.again(with: fresh)
     for request in requests {
       let isNoted = request == .describeRows

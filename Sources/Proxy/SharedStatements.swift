@@ -59,7 +59,7 @@ extension Client {
       WireText(body, parse.definition).bytes, settings: server.settings,
       isAlone: requests.session.parsesForItself)
     requests.take(message, &cursor)
-    guard server.statements.has(statement) else {
+    guard server.statements.use(statement) else {
       server.pool.telemetry.serverParseCount.add()
       server.request(.parse, .define(statements, name, statement, parses: true)) {
         $0.parse(parse, of: body, statement: statement.serverName)
@@ -67,7 +67,6 @@ extension Client {
       server.closeExcessStatements()
       return true
     }
-    server.statements.use(statement)
     let definition = ServerStatements.Note.define(statements, name, statement, parses: false)
     if server.status == .failed {
       // Whether it takes a Parse there, the server is asked.
@@ -163,7 +162,7 @@ extension Client {
       }
       if requests.mustDiscardSequences(statement.effects, terms) { server.discardSequences() }
     }
-    if !server.statements.has(statement) {
+    if !server.statements.use(statement) {
       if message.type == .bind && statement.shape != nil && !server.replies.ledger.isSkipping {
         isVerifying = true
         server.verify(statement)
@@ -171,7 +170,6 @@ extension Client {
       }
       server.parse(statement)
     }
-    server.statements.use(statement)
     if message.type == .bind {
       bind(message, statement, name: name, bytes, &cursor, server)
     } else {
@@ -190,7 +188,7 @@ extension Client {
   ) {
     let portal = message.body.lowerBound..<name.lowerBound
     let serverName = statement.serverName.bytes
-    let length = message.length - name.count + serverName.count
+    let bodyLength = message.length - 4 - name.count + serverName.count
     let isAlone =
       server.status == .idle && !requests.isInsideCycle && server.replies.ledger.clientReadiesOwed == 0
     // Where requests before it may fail, so may this one, for want of its statement. And the server's error does not tell
@@ -205,12 +203,9 @@ extension Client {
     server.pool.telemetry.bindCount.add()
     if isAlone { server.cycle.begin(statement, bytes, portal: portal, lengthOfRest: message.length - name.count) }
     requests.takeHead(message, &cursor, upTo: name.upperBound, statement: statement)
-    var writer = MessageWriter()
-    writer.uint8(FrontendType.bind.rawValue)
-    writer.uint32(UInt32(length))
-    writer.raw(bytes, portal)
-    writer.raw(serverName)
-    server.send(writer.bytes.span)
+    server.send(MessageHeader(type: message.type.rawValue, bodyLength: bodyLength).bytes.span)
+    server.send(bytes.extracting(portal))
+    server.send(serverName.span)
   }
 
   /// What the client calls by a name that it has not given: the connection itself may know it (SQL's PREPARE), but never
@@ -255,10 +250,9 @@ extension Client {
       worker.answered(server)
       return true
     }
-    if !server.statements.has(statement) {
+    if !server.statements.use(statement) {
       if isQuery { server.parseAhead(statement) } else { server.parse(statement) }
     }
-    server.statements.use(statement)
     let quoted = Array("\"\(statement.serverName.text)\"".utf8)
     let body = message.body
     requests.takeRenamed(message, bytes, &cursor, executing: reference.isExecute ? statement : nil)
