@@ -3,12 +3,14 @@ import Glibc
 /// Free blocks of one event loop, by size, so that a buffer costs no allocation in the steady state and an idle
 /// connection holds none.
 @safe public final class BlockPool {
-  /// The smallest block, in bytes. Enough for most requests and replies.
-  static let smallest = 4096
+  /// The smallest block, in bytes. Enough for most requests and replies; a thousand of them, each of a client that waits,
+  /// are not much more than a processor's nearest caches hold.
+  static let smallest = 512
   /// Blocks above this size (bytes) go back to the allocator instead of the pool.
   static let largestKept = 256 * 1024
-  /// Blocks kept for each size.
+  /// Blocks kept for each size: so many, or more where they are small (bytes together).
   static let keptPerSize = 64
+  static let keptBytes = 512 * 1024
 
   private var free: [[UnsafeMutableRawPointer]]
   /// Blocks in use, by size.
@@ -55,7 +57,7 @@ import Glibc
     used[BlockPool.sizeClass(capacity)] -= 1
     if capacity <= BlockPool.largestKept {
       let size = BlockPool.sizeClass(capacity)
-      if unsafe free[size].count < BlockPool.keptPerSize {
+      if unsafe free[size].count < max(BlockPool.keptPerSize, BlockPool.keptBytes / capacity) {
         unsafe free[size].append(block)
         return
       }

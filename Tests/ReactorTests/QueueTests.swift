@@ -25,56 +25,56 @@ private struct Numbers {
   }
 
   @Test func capacitiesArePowersOfTwoThatFit() {
-    #expect(BlockPool.capacity(for: 0) == 4096 && BlockPool.capacity(for: 4096) == 4096)
-    #expect(BlockPool.capacity(for: 4097) == 8192 && BlockPool.capacity(for: 1 << 30) == 1 << 30)
+    #expect(BlockPool.capacity(for: 0) == 512 && BlockPool.capacity(for: 512) == 512)
+    #expect(BlockPool.capacity(for: 513) == 1024 && BlockPool.capacity(for: 1 << 30) == 1 << 30)
     var numbers = Numbers(state: 1)
     for _ in 0..<10_000 {
       let count = numbers.below(1 << (1 + numbers.below(31)))
       let capacity = BlockPool.capacity(for: count)
-      #expect(capacity.nonzeroBitCount == 1 && capacity >= count && (capacity == 4096 || capacity / 2 < count))
+      #expect(capacity.nonzeroBitCount == 1 && capacity >= count && (capacity == 512 || capacity / 2 < count))
     }
   }
 
   @Test func blocksAreUsedAgain() {
     let pool = BlockPool()
-    let small = unsafe pool.take(capacity: 4096)
-    unsafe pool.give(small, capacity: 4096)
-    let large = unsafe pool.take(capacity: 8192)
+    let small = unsafe pool.take(capacity: 512)
+    unsafe pool.give(small, capacity: 512)
+    let large = unsafe pool.take(capacity: 1024)
     #expect(unsafe small != large)
-    let again = unsafe pool.take(capacity: 4096)
+    let again = unsafe pool.take(capacity: 512)
     #expect(unsafe small == again)
-    unsafe pool.give(large, capacity: 8192)
-    unsafe pool.give(again, capacity: 4096)
+    unsafe pool.give(large, capacity: 1024)
+    unsafe pool.give(again, capacity: 512)
     let huge = unsafe pool.take(capacity: 1 << 20)
     unsafe pool.give(huge, capacity: 1 << 20)
   }
 
   @Test func moreBlocksThanThePoolKeepsAreTakenAndGiven() {
     let pool = BlockPool()
-    let blocks = unsafe (0..<200).map { _ in unsafe pool.take(capacity: 4096) }
-    #expect(unsafe Set(blocks).count == 200)
-    for index in 0..<200 { unsafe pool.give(blocks[index], capacity: 4096) }
+    let blocks = unsafe (0..<2000).map { _ in unsafe pool.take(capacity: 512) }
+    #expect(unsafe Set(blocks).count == 2000)
+    for index in 0..<2000 { unsafe pool.give(blocks[index], capacity: 512) }
   }
 
   @Test func anEmptyQueueHasGivenItsBlockBack() {
     let pool = BlockPool()
-    let block = unsafe pool.take(capacity: 4096)
-    unsafe pool.give(block, capacity: 4096)
+    let block = unsafe pool.take(capacity: 512)
+    unsafe pool.give(block, capacity: 512)
     var queue = ByteQueue()
     let (nothing, three): ([UInt8], [UInt8]) = ([], [1, 2, 3])
     queue.append(nothing.span, from: pool)
     check(queue, [])
     queue.append(three.span, from: pool)
-    let other = unsafe pool.take(capacity: 4096)
+    let other = unsafe pool.take(capacity: 512)
     #expect(unsafe other != block)
     queue.consume(2, to: pool)
     check(queue, [3])
     queue.consume(1, to: pool)
-    let again = unsafe pool.take(capacity: 4096)
+    let again = unsafe pool.take(capacity: 512)
     #expect(unsafe again == block)
     check(queue, [])
-    unsafe pool.give(again, capacity: 4096)
-    unsafe pool.give(other, capacity: 4096)
+    unsafe pool.give(again, capacity: 512)
+    unsafe pool.give(other, capacity: 512)
   }
 
   @Test func whatWentInComesOutWhateverTheSizes() {
