@@ -161,6 +161,7 @@ extension Client {
       worker.move(self, to: home, for: name)
       return false
     }
+    worker.loop.stays(self)
     return enterPool(name)
   }
 

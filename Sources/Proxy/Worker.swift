@@ -559,7 +559,7 @@ final class Worker: EventLoopDelegate {
     let deadline = settings.server.clientLoginTimeout.map { loop.now + $0.nanoseconds } ?? .max
     let client = addClient(
       id: environment.clientNumbers.next(), peer: peer, connectedAt: loop.now, entry: ClientEntry(deadline: deadline))
-    loop.adopt(descriptor, for: client, owned: true)
+    loop.adopt(descriptor, for: client, owned: true, mayLeave: environment.homes.workers > 1)
     client.isHalfOpen = true
     becameHalfOpen(client)
   }

@@ -49,7 +49,8 @@ import Glibc
       return (slot.isReceiving ? EPOLLIN.rawValue : 0) | (slot.waitsForOutput ? EPOLLOUT.rawValue : 0)
     // An exclusive wish cannot be changed, only taken back as a whole.
     case .listener(let listener): return EPOLLIN.rawValue | (listener.isShared ? System.exclusiveWakeUp : 0)
-    case .mail: return EPOLLIN.rawValue
+    // Told each time there is mail, so that nobody has to empty the descriptor.
+    case .mail: return EPOLLIN.rawValue | EPOLLET.rawValue
     case .free: preconditionFailure("a free slot is not watched")
     }
   }

@@ -43,6 +43,8 @@ import Glibc
   var resumed: [SocketID] = []
   private var timers = TimerQueue()
   private var stopping = false
+  /// Rises from turn to turn.
+  private var turn: UInt64 = 1
   /// An owner was told `drained` after the worker had finished its turn: another turn follows at once.
   private var hasDrained = false
   /// What is decrypted of what was received.
@@ -63,10 +65,14 @@ import Glibc
   // MARK: Sockets
 
   /// Watches a non-blocking, connected socket. With `owned`, the loop closes the descriptor in the end; a descriptor
-  /// that belongs to somebody else (libpq) is only released. With `tls`, the owner sees plaintext.
-  public func adopt(_ descriptor: Int32, for connection: Connection, owned: Bool, tls: TLSStream? = nil) {
+  /// that belongs to somebody else (libpq) is only released. With `tls`, the owner sees plaintext. One that `mayLeave` is
+  /// released at little cost, until it is said to stay.
+  public func adopt(
+    _ descriptor: Int32, for connection: Connection, owned: Bool, tls: TLSStream? = nil, mayLeave: Bool = false
+  ) {
     let slot = takeSlot(.connection(connection), descriptor: descriptor, owned: owned)
     slot.isReceiving = true
+    slot.mayLeave = mayLeave
     driver.watch(slot)
     connection.socket = slot.id
     if let tls { take(tls, for: slot) }
@@ -95,6 +101,9 @@ import Glibc
     retire(slot)
     return released
   }
+
+  /// The connection is not going to be released.
+  public func stays(_ connection: Connection) { slot(connection.socket)?.mayLeave = false }
 
   /// Queues bytes for a socket; they leave at the end of the turn. Bytes for a socket that has failed are dropped: its
   /// owner hears of the failure.
@@ -200,7 +209,7 @@ import Glibc
     }
   }
 
-  /// Watches a mailbox's descriptor; `mailArrived` is called when it is readable.
+  /// Watches a mailbox's descriptor; `mailArrived` is called each time it is written to.
   public func watchMail(_ descriptor: Int32) {
     driver.watch(takeSlot(.mail, descriptor: descriptor, owned: false))
   }
@@ -241,6 +250,7 @@ import Glibc
 
   private func handleEvents() {
     now = System.monotonicNanoseconds()
+    turn &+= 1
     driver.dispatch(self)
     reportFailures()
     deliverHeld()
@@ -338,7 +348,11 @@ import Glibc
 
   /// Accepts those who wait on a listener.
   func accept(_ slot: Slot, _ listener: Listener) {
-    let most = listener.isShared ? EventLoop.acceptsPerTurnShared : EventLoop.acceptsPerTurn
+    // Most come alone. To find nobody behind would be a system call for each of them; whoever is there keeps the listener
+    // readable, and then more are taken in the next turn.
+    let isCrowd = slot.acceptedInTurn == turn &- 1
+    slot.acceptedInTurn = turn
+    let most = isCrowd ? listener.isShared ? EventLoop.acceptsPerTurnShared : EventLoop.acceptsPerTurn : 1
     for _ in 0..<most {
       guard case .listener = slot.role, let outcome = listener.accept() else { return }
       switch outcome {

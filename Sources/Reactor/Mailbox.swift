@@ -11,7 +11,7 @@ public final class Mailbox<Message: Sendable>: Sendable {
   }
 
   private let queue = Mutex(Queue())
-  /// An eventfd: readable while mail waits.
+  /// An eventfd, which is written to each time the first message comes, and never read: to be watched for edges.
   public let descriptor: Int32
 
   public init() {
@@ -46,9 +46,7 @@ public final class Mailbox<Message: Sendable>: Sendable {
 
   /// Takes all messages, oldest first. The owning worker only.
   public func drain() -> [Message] {
-    var count: eventfd_t = 0
-    _ = unsafe eventfd_read(descriptor, &count)
-    return queue.withLock { queue in
+    queue.withLock { queue in
       var taken: [Message] = []
       swap(&taken, &queue.messages)
       return taken

@@ -18,6 +18,8 @@ final class Slot {
 
   /// The owner wants input.
   var isReceiving = false
+  /// Another loop may take it over soon.
+  var mayLeave = false
   /// The kernel would not take all output; the rest waits until it does.
   var waitsForOutput = false
   /// No longer watched, because its end is known, or because accepting pauses.
@@ -55,6 +57,8 @@ final class Slot {
   var receivesRepeatedly = false
   /// Bytes that the kernel has taken of what was submitted last.
   var sent = 0
+  /// Of a listener: the turn in which clients were accepted last.
+  var acceptedInTurn: UInt64 = 0
   /// Free, but for operations that are not over.
   var isLeaving = false
 
@@ -98,6 +102,7 @@ final class Slot {
     role = .free
     descriptor = -1
     isReceiving = false
+    mayLeave = false
     waitsForOutput = false
     isUnwatched = false
     output.release(to: blocks)

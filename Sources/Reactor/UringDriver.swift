@@ -309,7 +309,8 @@ import Glibc
   private func input(of slot: Slot, _ name: UInt64) -> lifeguard_submission {
     switch slot.role {
     case .connection, .closing:
-      slot.receivesRepeatedly = !slot.isHungUp
+      // What goes on by itself has to be cancelled, and waited for, before another loop can have the socket.
+      slot.receivesRepeatedly = !slot.isHungUp && !slot.mayLeave
       return .receive(from: slot.descriptor, repeatedly: slot.receivesRepeatedly, name: name)
     // Asked again after each event, which puts this loop behind the others that wait: they take turns.
     case .listener: return .poll(EPOLLIN.rawValue | System.exclusiveWakeUp, of: slot.descriptor, name: name)

@@ -5,18 +5,21 @@ import Testing
 @testable import Reactor
 
 @Suite(.timeLimit(.minutes(1))) struct MailboxTests {
-  private func isReadable(_ descriptor: Int32) -> Bool {
-    var request = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-    return unsafe poll(&request, 1, 0) == 1
+  /// How many times its owner has been woken since this was asked last.
+  private func wakes(_ descriptor: Int32) -> UInt64 {
+    var count: eventfd_t = 0
+    return unsafe eventfd_read(descriptor, &count) == 0 ? count : 0
   }
 
   @Test func mailIsTakenInOrderAndWakesOnce() {
     let mailbox = Mailbox<Int>()
-    #expect(!isReadable(mailbox.descriptor) && mailbox.drain().isEmpty)
-    for number in 0..<5 { mailbox.post(number) }
-    #expect(isReadable(mailbox.descriptor))
-    #expect(mailbox.drain() == [0, 1, 2, 3, 4])
-    #expect(!isReadable(mailbox.descriptor) && mailbox.drain().isEmpty)
+    #expect(wakes(mailbox.descriptor) == 0 && mailbox.drain().isEmpty)
+    for _ in 0..<2 {
+      for number in 0..<5 { mailbox.post(number) }
+      #expect(wakes(mailbox.descriptor) == 1)
+      #expect(mailbox.drain() == [0, 1, 2, 3, 4])
+      #expect(wakes(mailbox.descriptor) == 0 && mailbox.drain().isEmpty)
+    }
   }
 
   @Test(arguments: EventLoopDriver.usable) func aBatchOfMailIsOneCall(_ driver: EventLoopDriver) {
