@@ -5,7 +5,7 @@
     bench.py SECTION [OPTION …]     one; it writes where it is told to (--write), and `--help` lists its options
     bench.py --OPTION …             transactions, with options
 
-SECTION is transactions, bulk, fairness, memory, crowd or health.
+SECTION is transactions, bulk, fairness, memory, crowd, health or scaling.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-SECTIONS = ["transactions", "bulk", "fairness", "memory", "crowd", "health"]
+SECTIONS = ["transactions", "bulk", "fairness", "memory", "crowd", "health", "scaling"]
 
 
 def program(section: str, options: list[str]) -> int:

@@ -117,6 +117,9 @@ for what; do
     go) ;;
     bench)
       need python3 "runs the benchmark"
+      need strace "counts system calls"
+      need valgrind "counts instructions"
+      command -v perf >/dev/null || need linux-perf "sees what workers share"
       ;;
     *)
       echo "deps.sh: what is \"$what\"?" >&2
