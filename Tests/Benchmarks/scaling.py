@@ -143,15 +143,19 @@ def reference_counts(daemon: Lifeguard, crowd: Crowd, folder: Path) -> tuple[flo
     return changes / TRANSACTIONS / len(KINDS), shared
 
 
-def executed(profile: Path) -> dict[Path, Counter[int]]:
-    """How often each instruction was, by object and address (`--dump-instr=yes`)."""
+def executed(profile: Path) -> dict[Path, dict[int, tuple[str, int]]]:
+    """The function of each instruction and how often it was executed, by object and address (`--dump-instr=yes`)."""
     paths: dict[str, Path] = {}
-    counts: dict[Path, Counter[int]] = {}
-    current, address, is_call = Path(), 0, False
+    names: dict[str, str] = {}
+    counts: dict[Path, dict[int, tuple[str, int]]] = {}
+    current, function, address, is_call = Path(), "", 0, False
     for line in profile.read_text().splitlines():
         if match := re.match(r"(c?)ob=(\(\d+\))(?: (.+))?", line):
             paths |= {match[2]: Path(match[3])} if match[3] else {}
             current = current if match[1] else paths[match[2]]
+        elif match := re.match(r"(c?)fn=(\(\d+\))(?: (.+))?", line):
+            names |= {match[2]: match[3]} if match[3] else {}
+            function = function if match[1] else names[match[2]]
         elif line.startswith("calls="):
             is_call = True
         elif match := re.match(r"(0x\w+|[-+]\d+|\*) \S+ (\d+)$", line):
@@ -159,7 +163,8 @@ def executed(profile: Path) -> dict[Path, Counter[int]]:
             step, count = match.groups()
             address = int(step, 16) if step.startswith("0x") else address + (0 if step == "*" else int(step))
             if not is_call:
-                counts.setdefault(current, Counter())[address] += int(count)
+                instructions = counts.setdefault(current, {})
+                instructions[address] = function, instructions.get(address, ("", 0))[1] + int(count)
             is_call = False
     return counts
 
@@ -184,12 +189,11 @@ def locked(folder: Path, postgres: PostgreSQL) -> Counter[str]:
     for path, addresses in counts.items():
         if not path.is_file():
             continue
-        function = ""
-        for line in run(["objdump", "-d", "--no-show-raw-insn", path], timeout=300).stdout.splitlines():
-            if match := re.match(r"\w+ <(.+)>:$", line):
-                function = match[1]
-            elif (match := re.match(r" *(\w+):\t(?:lock |xchg +.*\()", line)) and addresses[int(match[1], 16)]:
-                found[function] += addresses[int(match[1], 16)]
+        code = run(["objdump", "-d", "--no-show-raw-insn", path], timeout=300).stdout
+        for address in re.findall(r"^ *(\w+):\t(?:lock |xchg +.*\()", code, re.M):
+            function, count = addresses.get(int(address, 16), ("", 0))
+            is_counting = re.search("RefCount|^swift_(bridgeObject|unowned)?(retain|release)", function, re.I)
+            found["reference counts" if is_counting else function] += count
     return found
 
 
@@ -244,7 +248,7 @@ def main() -> None:
     header = ["event_loop", "workers and pools", "waits and submissions", "receives and sends", "futex, eventfd",
               "reference counts changed", "objects that two workers change", "CPU, µs"]
     each = {function: round(count / 1000 / len(KINDS), 1) for function, count in functions.most_common()}
-    listed = ", ".join(f"`{function}` {count}" for function, count in each.items() if count)
+    listed = ", ".join(f"{function} {count:g}" for function, count in each.items() if count)
     text = (f"For a transaction; {CLIENTS} clients, {TRANSACTIONS} transactions of each kind ({', '.join(KINDS)}); processor "
             f"time of `pgbench -S`, 50 clients a pool, {options.seconds} s.\n\n{markdown(header, rows)}\n\n"
             f"Locked instructions a transaction, all libraries included: {listed}; no other once in twenty.\n\n"
