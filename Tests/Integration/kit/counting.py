@@ -124,6 +124,20 @@ class Allocations:
         """The daemon writes to its log from where the next ones come; 0 ends that."""
         struct.pack_into("q", self._memory, self.SLOT.size * self.SLOTS, stacks)
 
+    @staticmethod
+    def callers(log: str, frames: int = 6) -> str:
+        """The functions of the daemon in each call stack of a log, innermost first."""
+        addresses = [re.findall(rf"^{re.escape(str(BINARY))}\(\+(0x\w+)\)", stack, re.M)[:frames]
+                     for stack in log.split("\n\n")]
+        text = run(["addr2line", "-f", "-e", BINARY], input="\n".join(sum(addresses, []))).stdout
+        names = iter(demangled("\n".join(text.splitlines()[::2])).splitlines())
+        return "\n".join(" < ".join(next(names) for _ in stack) for stack in addresses if stack)
+
+
+def demangled(text: str) -> str:
+    """With Swift's names as they are in the source, where there is a toolchain."""
+    return run(["swift", "demangle", "--simplified"], input=text).stdout if shutil.which("swift") else text
+
 
 class Callgrind:
     """A daemon that valgrind runs, counting instructions; the event loop has to be epoll, as valgrind knows no other."""
@@ -176,4 +190,4 @@ class Callgrind:
                 costs[function] += 0 if is_call else int(match[1])
                 is_call = False
         text = "\n".join(f"{cost:11,} {names.get(function)}" for function, cost in costs.most_common(count))
-        return run(["swift", "demangle", "--simplified"], input=text).stdout if shutil.which("swift") else text
+        return demangled(text)
