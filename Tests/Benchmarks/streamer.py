@@ -38,7 +38,8 @@ def main() -> None:
     while True:
         ahead = received / pace - (time.monotonic() - began) if pace and not silent else 0
         if ahead > 0:
-            time.sleep(ahead)
+            # Not for shorter: many small reads would take the machine more time than they are worth.
+            time.sleep(max(ahead, 0.005))
         for key, _ in selector.select():
             if key.fileobj is sys.stdin:
                 print(f"{received / 1e6:.3f} {time.monotonic() - began:.3f}", flush=True)
