@@ -14,6 +14,7 @@ import pytest
 from kit.counting import STEADY, Allocations, Callgrind, Crowd, SystemCalls, busy, workers
 from kit.daemon import WORKERS, Lifeguard
 from kit.postgres import PostgreSQL
+from kit.waiting import wait_until
 from test_event_loop import DRIVERS
 
 # Daemons here have as many workers as a test says, and the event loop that it says.
@@ -113,7 +114,8 @@ INSTRUCTIONS = {"simple": 11_900, "extended": 14_800, "prepared": 17_300}
 def test_a_transaction_takes_few_instructions(lifeguard: Callable[..., Lifeguard], tmp_path: Path):
     callgrind = Callgrind(tmp_path)
     daemon = lifeguard(server={"event_loop": "epoll", "workers": 1}, pool=STEADY, environment=callgrind.environment,
-                       binary=callgrind.binary, launcher=callgrind.launcher)
+                       binary=callgrind.binary, launcher=callgrind.launcher, wait=False)
+    wait_until(lambda: daemon.http("/livez")[0] == 200, "valgrind has started the daemon", deadline=60)
     each = {}
     with Crowd(daemon, 1) as crowd:
         for kind, most in INSTRUCTIONS.items():
