@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Integration"))
 from kit import wire  # noqa: E402
 
 # In the select list the series is made row by row; in FROM it is written to a file first, which fills the disk.
+#: Without end and without a disk: rows of generate_series in FROM would all be kept in a temporary file first.
 COPY = f"copy (select '{'x' * 990}', generate_series(1, 2000000000)) to stdout"
 
 
