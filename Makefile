@@ -55,7 +55,7 @@ regress: ## PostgreSQL's own regression tests through the daemon; REGRESS=transa
 	swift build -c release
 	@deploy/dev/regress.sh $(REGRESS)
 
-bench: ## Lifeguard, PgBouncer and a direct connection in one run; BENCH='--only 16,200 --rounds 5' passes options on
+bench: ## all of docs/benchmarks.md anew; BENCH='--only 16,200 --rounds 5' or BENCH='memory --clients 15000' a part of it
 	@deploy/dev/deps.sh build run bench
 	swift build -c release
 	python3 Tests/Benchmarks/bench.py $(BENCH)

@@ -2,8 +2,8 @@
 
     holder.py PORT COUNT plain|tls
 
-Each client logs in, runs one `select 1` and then says nothing. A line `ready` on standard output follows the last one;
-all of them leave when standard input ends.
+Each client logs in, runs one `select 1` and then says nothing. A line `ready` on standard output follows the last one.
+With each line on standard input all of them run another one, and `ready` follows again; they leave when it ends.
 """
 
 from __future__ import annotations
@@ -56,7 +56,12 @@ def main() -> None:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     clients = [client(port, context) for _ in range(count)]
     print("ready", flush=True)
-    sys.stdin.read()
+    for _ in sys.stdin:
+        for each in clients:
+            each.sendall(wire.query("select 1"))
+        for each in clients:
+            await_ready(each)
+        print("ready", flush=True)
     for each in clients:
         each.close()
 

@@ -75,7 +75,8 @@ def conninfo(pooler) -> str:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clients", type=int, default=10_000, help="idle clients, more than 2000 (%(default)s)")
+    parser.add_argument("--clients", type=int, default=10_000, metavar="N",
+                        help="idle clients, more than 2000; 15,000 want some 16,000 descriptors (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="%(default)s")
     parser.add_argument("--kind", default="plain,tls", metavar="K,K", help="%(default)s")
     parser.add_argument("--also", action="append", default=[], metavar="NAME=BINARY", help="a further build")

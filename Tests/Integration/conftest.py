@@ -74,7 +74,7 @@ def lifeguard(postgres: PostgreSQL, request: pytest.FixtureRequest) -> Iterator[
 
     def start(*, upstream: PostgreSQL | None = None, environment: dict[str, str] | None = None, wait: bool = True,
               descriptors: int | None = None, port: int | None = None, sockets: Sequence[socket.socket] = (),
-              launcher: Sequence[str] = (), **sections: dict) -> Lifeguard:
+              launcher: Sequence[str] = (), binary: Path = BINARY, **sections: dict) -> Lifeguard:
         server = upstream or postgres
         databases = {name: keys for name, keys in sections.items() if name.startswith("databases.")}
         if not databases:
@@ -84,7 +84,7 @@ def lifeguard(postgres: PostgreSQL, request: pytest.FixtureRequest) -> Iterator[
         folder = Path(tempfile.mkdtemp(prefix="lifeguard-", dir="/tmp"))
         folders.append(folder)
         daemon = Lifeguard(folder, {"pool": pool, **databases, **sections}, environment=environment, wait=wait,
-                           descriptors=descriptors, port=port, sockets=sockets, launcher=launcher)
+                           descriptors=descriptors, port=port, sockets=sockets, launcher=launcher, binary=binary)
         started.append(daemon)
         return daemon
 

@@ -1,14 +1,10 @@
-"""`[server] event_loop`: which driver runs, what happens where io_uring is refused, and how few system calls there are."""
+"""`[server] event_loop`: which driver runs, and what happens where io_uring is refused."""
 
 from __future__ import annotations
 
 import errno
-import re
-import shutil
-import signal
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -69,42 +65,3 @@ def test_forced_io_uring_that_is_refused_ends_the_start(
     daemon.expected_exit = 1
     assert daemon.process.wait(20) == 1
     assert f"io_uring cannot be had: {reason}" in daemon.log()
-
-
-@pytest.mark.skipif(not shutil.which("strace"), reason="no strace")
-@pytest.mark.parametrize("driver", DRIVERS)
-def test_the_steady_state_changes_no_registration(
-        lifeguard: Callable[..., Lifeguard], postgres, tmp_path: Path, driver: str):
-    """Counted over a run of clients that are all connected: the sums of system calls are the driver's promise."""
-    transactions, clients = 2000, 16
-    # With several, some clients move to their pool's once, and how many do is up to the kernel.
-    daemon = lifeguard(server={"event_loop": driver, "workers": 1})
-    script = tmp_path / "select.sql"
-    script.write_text("select 1\n")
-
-    def pgbench(count: int) -> None:
-        subprocess.run(
-            ["pgbench", "-n", "-f", str(script), "-c", str(clients), "-t", str(count), daemon.conninfo()],
-            check=True, capture_output=True)
-
-    pgbench(10)
-    calls = {}
-    for count in (transactions // clients, 2 * transactions // clients):
-        summary = tmp_path / f"calls-{count}"
-        tracer = subprocess.Popen(["strace", "-f", "-c", "-o", str(summary), "-p", str(daemon.pid)],
-                                  stderr=subprocess.PIPE, text=True)
-        assert "attached" in tracer.stderr.readline()
-        pgbench(count)
-        tracer.send_signal(signal.SIGINT)
-        tracer.wait(20)
-        calls[count] = {name: int(number) for number, name in re.findall(
-            r"^ *[\d.]+ +[\d.]+ +\d+ +(\d+) +(?:\d+ +)?(\w+)$", summary.read_text(), re.M)}
-    # What connecting and logging in costs is in both.
-    few, many = calls.values()
-    extra = {name: (many.get(name, 0) - few.get(name, 0)) / transactions for name in many}
-    if driver == "epoll":
-        assert extra.get("epoll_ctl", 0) < 0.01
-        assert extra["sendto"] < 2.1 and extra["recvfrom"] < 2.1
-    else:
-        assert extra["io_uring_enter"] < 2.1
-        assert extra.get("sendto", 0) + extra.get("recvfrom", 0) < 0.01

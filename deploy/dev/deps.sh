@@ -108,6 +108,8 @@ for what; do
       command -v systemd-analyze >/dev/null || need systemd "checks the units; it does not run here"
       command -v openssl >/dev/null || need openssl "makes the tests' certificates"
       command -v ss >/dev/null || need iproute2 "shows the timers of sockets"
+      need strace "counts system calls"
+      need valgrind "counts instructions"
       need php-cli "runs PHP's clients"
       need php-pgsql "PHP's pgsql and PDO, clients to test with"
       need ruby-pg "Ruby's pg, a client to test with"
@@ -115,6 +117,9 @@ for what; do
     go) ;;
     bench)
       need python3 "runs the benchmark"
+      need strace "counts system calls"
+      need valgrind "counts instructions"
+      command -v perf >/dev/null || need linux-perf "sees what workers share"
       ;;
     *)
       echo "deps.sh: what is \"$what\"?" >&2

@@ -1,0 +1,131 @@
+"""Budgets of a transaction that no noise changes: system calls, wake-ups, allocations, instructions.
+
+Who goes beyond one on purpose changes it here, and says in the commit what the difference buys.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kit.counting import STEADY, Allocations, Callgrind, Crowd, SystemCalls, busy, workers
+from kit.daemon import WORKERS, Lifeguard
+from kit.postgres import PostgreSQL
+from kit.waiting import wait_until
+from test_event_loop import DRIVERS
+
+# Daemons here have as many workers as a test says, and the event loop that it says.
+pytestmark = pytest.mark.skipif(WORKERS != 1, reason="counted in the run with one worker")
+needs_strace = pytest.mark.skipif(not shutil.which("strace"), reason="no strace")
+needs_valgrind = pytest.mark.skipif(not shutil.which("valgrind"), reason="no valgrind; `make deps` installs it")
+
+#: Of a lone client: a turn of the loop for its request and one for the answer, each with what it receives and sends.
+CALLS = {"io_uring": {"io_uring_enter": 2.0}, "epoll": {"epoll_wait": 2.0, "recvfrom": 2.0, "sendto": 2.0}}
+
+
+@needs_strace
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_transaction_makes_these_system_calls_and_no_other(
+        lifeguard: Callable[..., Lifeguard], tmp_path: Path, driver: str):
+    daemon = lifeguard(server={"event_loop": driver, "workers": 1}, pool=STEADY)
+    for kind in ("simple", "extended", "prepared"):
+        with Crowd(daemon, 1) as crowd:
+            crowd.run(kind, 100)
+            with SystemCalls(daemon.pid, tmp_path) as calls:
+                crowd.run(kind, 500)
+        assert calls.each(500) == CALLS[driver], (kind, calls.counts)
+
+
+@needs_strace
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_many_clients_make_no_more_system_calls_than_one(
+        lifeguard: Callable[..., Lifeguard], tmp_path: Path, driver: str):
+    daemon = lifeguard(server={"event_loop": driver, "workers": 1}, pool=STEADY)
+    with Crowd(daemon, 16) as crowd:
+        crowd.run("simple", 160)
+        with SystemCalls(daemon.pid, tmp_path) as calls:
+            crowd.run("simple", 1600)
+    each = calls.each(1600)
+    # How many clients a turn serves is up to how fast they and the server are.
+    assert each.keys() <= CALLS[driver].keys(), calls.counts
+    assert all(count <= CALLS[driver][name] for name, count in each.items()), calls.counts
+
+
+@needs_strace
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_transaction_of_a_client_that_is_home_wakes_no_other_thread(
+        lifeguard: Callable[..., Lifeguard], postgres: PostgreSQL, tmp_path: Path, driver: str):
+    """No lock that somebody waits for (futex), no mail (a write to an eventfd, and the read of it)."""
+    names = ("one", "two")
+    daemon = lifeguard(server={"event_loop": driver, "workers": 2}, pool=STEADY,
+                       **{f"databases.{name}": {"upstream": postgres.conninfo()} for name in names})
+    with Crowd(daemon, 8, names) as crowd:
+        crowd.run("simple", 800)
+        before = busy(daemon)
+        with SystemCalls(daemon.pid, tmp_path) as calls:
+            crowd.run("simple", 1600)
+        took = [after - first for first, after in zip(before, busy(daemon), strict=True)]
+    # Both serve: 5 µs a transaction is less than any takes.
+    assert min(took) > 800 * 5_000, took
+    assert calls.each(1600).keys() <= CALLS[driver].keys(), calls.counts
+    for call in ("futex", "write", "read"):
+        assert calls.counts.get(call, 0) < 16, calls.counts
+
+
+#: By kind of transaction, pool mode and number of clients: more than connections where some may wait. A statement that
+#: clients share costs five: three to look it up among those of its connection, two to write the Bind anew.
+ALLOCATIONS = {
+    ("simple", "transaction", 16): 0, ("extended", "transaction", 16): 0, ("block", "transaction", 4): 0,
+    ("prepared", "transaction", 16): 5, ("prepared", "session", 4): 0,
+}
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_transaction_allocates_nothing(
+        lifeguard: Callable[..., Lifeguard], postgres: PostgreSQL, tmp_path: Path, driver: str):
+    counter = Allocations(tmp_path)
+    daemon = lifeguard(server={"event_loop": driver, "workers": 1}, pool=STEADY, environment=counter.environment,
+                       **{"databases.transaction": {"upstream": postgres.conninfo()},
+                          "databases.session": {"upstream": postgres.conninfo(), "mode": "session"}})
+    (worker,) = workers(daemon)
+    for (kind, mode, clients), most in ALLOCATIONS.items():
+        with Crowd(daemon, clients, (mode,)) as crowd:
+            crowd.run(kind, 800)
+            before = counter.of(worker)
+            crowd.run(kind, 800)
+            each = (counter.of(worker) - before) / 800
+            if each > most + 0.01:
+                counter.show(stacks=10)
+                crowd.run(kind, 16)
+                counter.show(stacks=0)
+                pytest.fail(f"{kind} in {mode} mode: {each:.2f} allocations a transaction, at most {most} expected; by\n"
+                            f"{counter.callers(daemon.log())}")
+
+
+#: Instructions of the whole daemon, in user mode, for a transaction of a lone client: what callgrind counts of a release
+#: build by Swift 6.3 (11,335, 14,067 and 16,505), and five per cent, since compilers and libraries differ.
+INSTRUCTIONS = {"simple": 11_900, "extended": 14_800, "prepared": 17_300}
+
+
+@needs_valgrind
+def test_a_transaction_takes_few_instructions(lifeguard: Callable[..., Lifeguard], tmp_path: Path):
+    callgrind = Callgrind(tmp_path)
+    daemon = lifeguard(server={"event_loop": "epoll", "workers": 1}, pool=STEADY, environment=callgrind.environment,
+                       binary=callgrind.binary, launcher=callgrind.launcher, wait=False)
+    wait_until(lambda: daemon.http("/livez")[0] == 200, "valgrind has started the daemon", deadline=60)
+    each = {}
+    with Crowd(daemon, 1) as crowd:
+        for kind, most in INSTRUCTIONS.items():
+            crowd.run(kind, 100)
+            callgrind.profile(daemon)
+            crowd.run(kind, 500)
+            profile = callgrind.profile(daemon)
+            each[kind] = callgrind.instructions(profile) / 500
+            print(f"{kind}: {each[kind]:.0f} instructions a transaction, at most {most}")
+            if each[kind] > most:
+                print(callgrind.costliest(profile))
+    assert all(each[kind] <= most for kind, most in INSTRUCTIONS.items()), \
+        f"{each}; what each function takes is above, and all of it in {profile.parent} for callgrind_annotate"
