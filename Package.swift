@@ -51,7 +51,8 @@ let package = Package(
     .target(name: "Logs", dependencies: ["Settings", "Telemetry", "Locking"], swiftSettings: strict),
 
     // The kernel, libpq, and what joins them.
-    .target(name: "Reactor", dependencies: ["Locking", "CLinux", "COpenSSL", "CUring"], swiftSettings: hot),
+    .target(
+      name: "Reactor", dependencies: ["Locking", "CLinux", "COpenSSL", "CUring", collections], swiftSettings: hot),
     .target(name: "Upstream", dependencies: ["Locking", "CLibpq", "CLinux"], swiftSettings: strict),
     .target(
       name: "Proxy",

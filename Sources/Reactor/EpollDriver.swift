@@ -13,6 +13,9 @@ import Glibc
   private var eventCount = 0
   /// What one receive took.
   private let scratch: UnsafeMutableRawBufferPointer
+  /// Sockets with bulk that are ready in this turn, and the place of the first one to be served.
+  private var bulk: [SocketID] = []
+  private var bulkStart = 0
 
   init() {
     epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
@@ -84,6 +87,24 @@ import Glibc
       let event = unsafe events[index]
       unsafe dispatch(event.events, SocketID(raw: event.data.u64), loop)
     }
+    if !bulk.isEmpty { receiveBulk(loop) }
+  }
+
+  /// Bulk comes after all else, as much as a turn may have. Whose turn it was not is ready again in the next one, so that
+  /// one begins behind where this one has ended.
+  private func receiveBulk(_ loop: EventLoop) {
+    var budget = EventLoop.bulkPerTurn
+    var served = 0
+    while served < bulk.count, budget > 0 {
+      let socket = bulk[(bulkStart &+ served) % bulk.count]
+      served += 1
+      guard let slot = loop.slot(socket), case .connection(let connection) = slot.role, slot.takesInput,
+        !slot.isUnwatched
+      else { continue }
+      budget -= receive(slot, connection, loop)
+    }
+    bulkStart = (bulkStart &+ served) % bulk.count
+    bulk.removeAll(keepingCapacity: true)
   }
 
   private func dispatch(_ ready: UInt32, _ socket: SocketID, _ loop: EventLoop) {
@@ -95,7 +116,8 @@ import Glibc
       // `drained` may have closed it.
       guard connection.socket == socket else { return }
       if isHungUp && !slot.isReceiving { slot.isHungUp = true }
-      if (isHungUp || ready & EPOLLIN.rawValue != 0) && slot.takesInput { receive(slot, connection, loop) }
+      guard isHungUp || ready & EPOLLIN.rawValue != 0, slot.takesInput else { return }
+      if slot.isBulk { bulk.append(socket) } else { _ = receive(slot, connection, loop) }
     case .closing: if isHungUp { loop.drop(slot) } else { writable(slot, loop) }
     case .listener(let listener): loop.accept(slot, listener)
     case .mail: loop.mailArrived()
@@ -104,19 +126,23 @@ import Glibc
   }
 
   /// One receive. What a TLS stream holds from before comes first; as long as it does, the kernel keeps what it has.
-  private func receive(_ slot: Slot, _ connection: Connection, _ loop: EventLoop) {
+  /// Returns the bytes received.
+  private func receive(_ slot: Slot, _ connection: Connection, _ loop: EventLoop) -> Int {
     if slot.isHolding {
       let socket = slot.id
       loop.deliverHeld(slot, connection)
-      guard slot.id == socket, !slot.isUnwatched, !slot.isHolding else { return }
+      guard slot.id == socket, !slot.isUnwatched, !slot.isHolding else { return 0 }
     }
     switch unsafe System.receive(slot.descriptor, into: scratch) {
     case .bytes(0): loop.end(slot, connection, .endOfStream)
     case .bytes(let count):
+      slot.isBulk = count >= EventLoop.bulkSize
       unsafe loop.arrived(UnsafeRawBufferPointer(rebasing: scratch[..<count]), slot, connection)
+      return count
     case .wouldBlock: break
     case .failed(let error): loop.end(slot, connection, .failed(error))
     }
+    return 0
   }
 
   /// Offers what is queued to the kernel.

@@ -17,6 +17,11 @@ import Glibc
   public static let receiveSize = 64 * 1024
   /// Output at least this long is offered to the kernel at once, without a copy, when nothing else waits.
   static let directSendSize = 8 * 1024
+  /// Who brings so much at once, or without a pause (bytes), is bulk: a COPY, a large result.
+  static let bulkSize = 32 * 1024
+  /// What bulk may bring in a turn, all of it together (bytes), so that a turn takes 2 or 3 ms however many streams there
+  /// are; what is left has its turn before what comes later.
+  static let bulkPerTurn = 512 * 1024
   private static let acceptsPerTurn = 64
   /// On a listener that other loops wait on too, so that they get their part.
   private static let acceptsPerTurnShared = 8

@@ -46,6 +46,13 @@ final class Slot {
 
   // MARK: What the drivers know
 
+  /// It brings much: it is received from after all others, in its turn.
+  var isBulk = false
+  /// It has bulk to bring, and waits for its turn.
+  var awaitsTurn = false
+  /// Receive buffers that the kernel has filled since the last one that it did not.
+  var fullBuffers = 0
+
   /// The epoll events asked for.
   var epollInterest: UInt32 = 0
   var operations = SocketOperations()
@@ -111,6 +118,9 @@ final class Slot {
     isBacklogged = false
     isBroken = false
     isHungUp = false
+    isBulk = false
+    awaitsTurn = false
+    fullBuffers = 0
     epollInterest = 0
     hasOverrun = false
     receivesRepeatedly = false

@@ -1,5 +1,6 @@
 import CLinux
 import CUring
+import DequeModule
 import Glibc
 
 /// Waits with io_uring(7): a turn is one system call, which begins with all output and all changes, and waits for what
@@ -7,6 +8,9 @@ import Glibc
 ///
 /// Input comes by itself: one request for each socket, answered with a buffer each time bytes arrive (multishot receive,
 /// provided buffers).
+///
+/// Who brings bulk would fill all buffers; it is polled instead, and received from directly, in its turn and after all
+/// others.
 ///
 /// Output never waits in the kernel. A send takes what has room at once, inside of the system call (MSG_DONTWAIT), and is
 /// reported only where that was not all (IOSQE_CQE_SKIP_SUCCESS); the rest waits here until the socket has room. So
@@ -21,13 +25,20 @@ import Glibc
   private var changed: [Slot] = []
   /// Sockets whose output has been submitted, and what became of it is not known yet.
   private var sending: [SocketID] = []
+  /// Sockets that have bulk to bring, in the order of their turns.
+  private var bulk: Deque<SocketID> = []
+  /// What one direct receive took.
+  private let scratch: UnsafeMutableRawBufferPointer
   /// What became of it must be known at once: somebody waits for the room, or for the end.
   private var settlesAtOnce = false
 
   init() throws(Errno) {
     ring = try Ring()
     buffers = try ProvidedBuffers(for: ring)
+    unsafe scratch = .allocate(byteCount: EventLoop.receiveSize, alignment: 64)
   }
+
+  deinit { unsafe scratch.deallocate() }
 
   /// Has the slot's operations looked at before the next wait.
   func change(_ slot: Slot) {
@@ -98,7 +109,7 @@ import Glibc
   }
 
   func wait(timeout: Int64?) {
-    if settlesAtOnce || timeout == 0 {
+    if settlesAtOnce || timeout == 0 || !bulk.isEmpty {
       enter(waitingFor: 0, timeout: nil)
     } else {
       enter(waitingFor: 1, timeout: timeout)
@@ -126,9 +137,10 @@ import Glibc
     settle(loop)
     while true {
       while let completion = ring.next() { handle(completion, loop) }
-      guard ring.hasOverflown else { return }
+      guard ring.hasOverflown else { break }
       enter(waitingFor: 0, timeout: nil)
     }
+    if !bulk.isEmpty { receiveBulk(loop) }
   }
 
   private func handle(_ completion: Ring.Completion, _ loop: EventLoop) {
@@ -176,11 +188,52 @@ import Glibc
     if let buffer = completion.buffer, completion.result > 0 {
       let bytes = unsafe buffers.bytes(buffer, Int(completion.result))
       if !slot.takesInput { stopInput(slot) }
+      noteFullness(slot, bytes.count)
       unsafe loop.arrived(bytes, slot, connection)
+    } else if completion.result > 0 {
+      // A poll's answer.
+      guard slot.takesInput else { return }
+      slot.awaitsTurn = true
+      bulk.append(slot.id)
     } else if completion.result == 0 {
       loop.foundEnd(slot, connection)
     } else if let error = failure(completion.result) {
       loop.broke(slot, connection, .failed(error))
+    }
+  }
+
+  private func noteFullness(_ slot: Slot, _ count: Int) {
+    slot.fullBuffers = count == ProvidedBuffers.size ? slot.fullBuffers + 1 : 0
+    guard slot.fullBuffers * ProvidedBuffers.size >= EventLoop.bulkSize, !slot.isBulk else { return }
+    slot.isBulk = true
+    change(slot)
+  }
+
+  /// As much of what waits as a turn may have. A socket that had all that it could bring at once comes again behind the
+  /// others; any other is asked for by a poll, or is no bulk any more.
+  private func receiveBulk(_ loop: EventLoop) {
+    var budget = EventLoop.bulkPerTurn
+    for _ in 0..<bulk.count where budget > 0 {
+      let socket = bulk.removeFirst()
+      guard let slot = loop.slot(socket) else { continue }
+      slot.awaitsTurn = false
+      change(slot)
+      guard case .connection(let connection) = slot.role, slot.takesInput, !slot.isUnwatched else { continue }
+      switch unsafe System.receive(slot.descriptor, into: scratch) {
+      case .bytes(0): loop.foundEnd(slot, connection)
+      case .bytes(let count):
+        budget -= count
+        if unsafe count == scratch.count {
+          slot.awaitsTurn = true
+          bulk.append(socket)
+        } else if count < ProvidedBuffers.size {
+          slot.isBulk = false
+          slot.fullBuffers = 0
+        }
+        unsafe loop.arrived(UnsafeRawBufferPointer(rebasing: scratch[..<count]), slot, connection)
+      case .wouldBlock: break
+      case .failed(let error): loop.broke(slot, connection, .failed(error))
+      }
     }
   }
 
@@ -266,10 +319,12 @@ import Glibc
     switch slot.role {
     case .connection, .closing:
       // A repeated receive waits for news after the last bytes, and a broken connection has none: its end must be asked for.
-      wishes.input = slot.takesInput && !(slot.isHungUp && slot.receivesRepeatedly)
+      // And for bulk it is replaced by a poll, which is not made before what it has announced has been taken.
+      let mayRepeat = !slot.isHungUp && !slot.isBulk
+      wishes.input = slot.takesInput && !slot.awaitsTurn && (mayRepeat || !slot.receivesRepeatedly)
       if wishes.input { slot.hasOverrun = false }
-      wishes.stopsInput = slot.hasOverrun || slot.isHungUp
-      wishes.hangUp = true
+      wishes.stopsInput = slot.hasOverrun || !mayRepeat
+      wishes.hangUp = !slot.awaitsTurn
       wishes.output = slot.waitsForOutput
     case .listener(let listener):
       wishes.input = listener.isShared
@@ -309,6 +364,7 @@ import Glibc
   private func input(of slot: Slot, _ name: UInt64) -> lifeguard_submission {
     switch slot.role {
     case .connection, .closing:
+      if slot.isBulk && !slot.isHungUp { return .poll(EPOLLIN.rawValue, of: slot.descriptor, name: name) }
       // What goes on by itself has to be cancelled, and waited for, before another loop can have the socket.
       slot.receivesRepeatedly = !slot.isHungUp && !slot.mayLeave
       return .receive(from: slot.descriptor, repeatedly: slot.receivesRepeatedly, name: name)
