@@ -210,13 +210,16 @@ public struct PoolSet: ~Copyable {
   }
 
   /// The connection must be closed: an error, a state that cannot be cleaned, a protocol violation, a cancel that does
-  /// not end. Ignored when it is closing already.
+  /// not end. Ignored when it is closing already. Where it did not answer (`unanswered`), the pool's others are pinged
+  /// before they are lent again.
   public mutating func discard(_ token: ServerToken, _ reason: CloseReason, now: MonotonicTime) {
     let server = slot(token)
     precondition(servers[server].state != .dialing, "a dial ends with its own result")
     guard servers[server].state != .closing else { return }
+    let pool = Int(servers[server].pool)
+    if reason == .unanswered { pools[pool].suspectAt = now }
     close(server, reason)
-    pump(Int(servers[server].pool), now)
+    pump(pool, now)
   }
 
   /// The connection died by itself, and its EOF has been seen. It may be closing already.

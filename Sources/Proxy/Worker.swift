@@ -701,7 +701,7 @@ final class Worker: EventLoopDelegate {
         client.close(with: ErrorFields(.fatal, .adminShutdown, "login timed out (client_login_timeout)"))
       }
     case .server(let token):
-      if let server = servers[token], server.deadline <= loop.now { serverTimedOut(server) }
+      if let server = servers[token] { timerFired(server) }
     case .sweep: sweep()
     }
   }

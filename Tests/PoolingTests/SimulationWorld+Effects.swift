@@ -100,7 +100,8 @@ extension SimulationWorld {
       return
     }
     switch reason {
-    case .unfit, .protocolViolation, .pingFailed, .killed: require(servers[server].state == .closing, "as was ordered")
+    case .unfit, .unanswered, .protocolViolation, .pingFailed, .killed:
+      require(servers[server].state == .closing, "as was ordered")
     case .retired: require(servers[server].state == .open || servers[server].state == .testing, "lent to nobody")
     case .recycled, .generation, .overflow, .shrunk, .limit, .paused:
       require(servers[server].state == .open, "a connection in use is not closed")

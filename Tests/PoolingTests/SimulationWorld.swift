@@ -289,8 +289,11 @@ struct SimulationWorld: ~Copyable {
   }
 
   mutating func discard(_ server: Int) {
+    let reason = [CloseReason.unfit, .protocolViolation, .unanswered].randomElement(using: &random)!
+    let isClosing = machine.state(of: servers[server].token) == .closing
+    if reason == .unanswered, !isClosing { pools[servers[server].pool].suspectAt = now }
     leave(server, for: .closing)
-    machine.discard(servers[server].token, random.permille(500) ? .unfit : .protocolViolation, now: now)
+    machine.discard(servers[server].token, reason, now: now)
   }
 
   private mutating func hold(_ server: Int) {
