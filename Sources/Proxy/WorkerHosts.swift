@@ -18,8 +18,14 @@ extension Worker {
 
   /// Chooses the hosts of a dial; nil where none may be dialed now, which the pool machine has been told.
   func admit(_ token: ServerToken, _ pool: Pool) -> PoolHosts.Admission? {
-    switch pool.hosts.admit(isWanted: pools.hasWaiters(pool.id), time) {
+    let answer = pool.hosts.admit(
+      isWanted: pools.hasWaiters(pool.id), avoiding: pools.avoidedHosts(token), silent: pools.silentHosts(pool.id), time
+    )
+    switch answer {
     case .go(let admission): return admission
+    case .noOther:
+      pools.noOtherHost(token, now: time)
+      return nil
     case .refused(let until):
       if let text = pool.hosts.lastFailure { pool.lastFailure = ConnectFailure(verdict: .unreachable, text: text) }
       pools.dialDeferred(token, until: until, now: time)
@@ -86,6 +92,7 @@ extension Worker {
     for pool in allPools {
       pool.hosts.changed()
       if pool.hosts.canBeReached { pools.hostReached(pool.id, now: time) }
+      pools.hostsChanged(pool.id, now: time)
     }
     for server in servers.all {
       guard let host = server.host, server.pool.hosts.isMisfit(host) else { continue }

@@ -96,6 +96,7 @@ class Crowd:
     """Clients of pool `app`, which has all of its connections open, and a bystander."""
 
     def __init__(self, daemon: Lifeguard) -> None:
+        self.daemon = daemon
         self.clients = [WireClient.app(daemon.port) for _ in range(CLIENTS)]
         for client in self.clients:
             client.send(query("select pg_sleep(0.05)"))
@@ -169,6 +170,36 @@ def test_clients_of_a_frozen_server_get_the_other_host_in_time(lifeguard, frozen
     frozen.freeze()
     assert values(crowd.ask("select inet_server_port()")) == [str(postgres.port)] * CLIENTS
     assert crowd.seconds < POOL_TIMEOUT + SLACK
+    crowd.is_served()
+
+
+def test_a_frozen_host_does_not_hold_back_dials_to_the_other(lifeguard, frozen: PostgreSQL, postgres: PostgreSQL):
+    """Its connections count there until their ends have been waited for, which is longer than clients wait."""
+    settings = POOL | {"close_timeout": "60s", "pool_timeout": "20s"}
+    crowd = Crowd(lifeguard(pool=settings, **databases(hosts(frozen, postgres), postgres)))
+    frozen.freeze()
+    assert values(crowd.ask("select inet_server_port()")) == [str(postgres.port)] * CLIENTS
+    assert postgres.backends() <= POOL["pool_size"] + 1, "the bystander's included"
+    assert crowd.daemon.pool()["sv_closing"] == str(POOL["pool_size"])
+    frozen.thaw()
+    wait_until(lambda: crowd.daemon.pool()["sv_closing"] == "0", "the ends have come")
+    crowd.is_served()
+
+
+def test_no_host_gets_more_connections_than_the_bound_while_one_is_frozen(
+        lifeguard, frozen: PostgreSQL, postgres: PostgreSQL):
+    """The frozen one comes back while its connections are still being closed and clients wait for more."""
+    settings = POOL | {"close_timeout": "60s", "pool_timeout": "20s"}
+    crowd = Crowd(lifeguard(pool=settings, **databases(hosts(frozen, postgres), postgres)))
+    frozen.freeze()
+    with ThreadPoolExecutor(1) as thread:
+        answers = thread.submit(crowd.ask, "select pg_sleep(0.2)")
+        wait_until(lambda: int(crowd.daemon.pool()["sv_closing"]) > 0, "the pings have failed")
+        frozen.thaw()
+        while not answers.done():
+            assert frozen.backends() <= POOL["pool_size"]
+            assert postgres.backends() <= POOL["pool_size"] + 1, "the bystander's included"
+        assert [kinds(answer) for answer in answers.result()] == ["TDCZ"] * CLIENTS
     crowd.is_served()
 
 

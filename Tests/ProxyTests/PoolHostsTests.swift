@@ -162,4 +162,33 @@ struct PoolHostsTests {
     _ = record.record(.refused("who?"), HostHealth.Rules(rise: 1, fall: 1), now)
     #expect(record.saw(.standby) == .news(before: .primary))
   }
+
+  private func set(_ numbers: UInt32...) -> HostSet {
+    numbers.reduce(into: HostSet()) { $0.insert($1) }
+  }
+
+  @Test("a host that does not answer comes last, and one that is full is left out")
+  func silent() throws {
+    guard case .go(let last) = hosts.admit(isWanted: true, silent: set(0), now) else { throw Refused() }
+    #expect(names(last) == "bca")
+    guard case .go(let others) = hosts.admit(isWanted: true, avoiding: set(0, 2), silent: set(0, 2), now) else {
+      throw Refused()
+    }
+    #expect(names(others) == "b")
+  }
+
+  @Test("instead of a host that is full no other is tried that would not serve")
+  func noOther() throws {
+    probe(1, .standby)
+    probe(2, .standby)
+    guard case .noOther = hosts.admit(isWanted: true, avoiding: set(0), silent: set(0), now) else { throw Refused() }
+  }
+
+  @Test("a host keeps its number when a reload changes the upstream")
+  func numbers() throws {
+    let later = try ConnectionTarget(conninfo: "host=d,c,a port=1")
+    let hosts = PoolHosts(later.hosts.map { HostRecord($0) }, HostWish(.any), after: hosts)
+    #expect(target.hosts.map { hosts.number(of: $0) } == [0, 1, 2])
+    #expect(later.hosts.map { hosts.number(of: $0) } == [3, 2, 0])
+  }
 }
