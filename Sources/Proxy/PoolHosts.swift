@@ -13,6 +13,8 @@ struct PoolHosts {
   struct Admission {
     var hosts: [UpstreamHost]
     var trials: [(record: HostRecord, number: UInt32)] = []
+    /// Those that it passes over because another one serves.
+    var overlooked: [HostRecord] = []
   }
 
   enum Answer {
@@ -52,7 +54,11 @@ struct PoolHosts {
       passing = zip(passing, isSilent).filter { !$0.1 }.map(\.0) + zip(passing, isSilent).filter { $0.1 }.map(\.0)
     }
     let fit = passing.filter { isFit($0) && !$0.record.isDown }
-    if !fit.isEmpty { return .go(Admission(hosts: fit.map(\.record.host))) }
+    if !fit.isEmpty {
+      var admission = Admission(hosts: fit.map(\.record.host))
+      admission.overlooked = hosts.map(\.record).filter { !admission.hosts.contains($0.host) }
+      return .go(admission)
+    }
     if !avoided.isEmpty { return .noOther }
     var admission = Admission(hosts: passing.map(\.record.host))
     var earliest = MonotonicTime.distantFuture
@@ -118,6 +124,9 @@ struct PoolHosts {
 
   /// The record of one of the hosts; nil where the upstream has changed since the dial began.
   func record(of host: UpstreamHost) -> HostRecord? { hosts.first { $0.record.host == host }?.record }
+
+  /// Those that cannot be reached while another one can.
+  var missed: [HostRecord] { canBeReached ? hosts.map(\.record).filter { !$0.passes } : [] }
 
   /// Tells apart the hosts of the pool, those included that its upstream had before a reload.
   func number(of host: UpstreamHost) -> UInt32 { UInt32(numbers.firstIndex(of: host) ?? numbers.count) }

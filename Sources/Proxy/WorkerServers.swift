@@ -402,6 +402,7 @@ extension Worker {
     server.deadline = .max
     switch server.work {
     case .closing:
+      hostKeptSilent(server)
       dropServer(server)
       pools.closed(server.token, now: time)
     case .ping:

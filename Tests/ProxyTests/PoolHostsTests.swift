@@ -184,11 +184,45 @@ struct PoolHostsTests {
     guard case .noOther = hosts.admit(isWanted: true, avoiding: set(0), silent: set(0), now) else { throw Refused() }
   }
 
+  @Test("a dial tells whom it passes over for one that serves")
+  mutating func overlooked() throws {
+    #expect(try admission().overlooked.isEmpty)
+    _ = dialed(try admission(), reached: "c", [("a", .unreachable), ("b", .wrongRole)])
+    #expect(try admission().overlooked.map(\.host.name) == ["a", "b"])
+    #expect(hosts.missed.map(\.host.name) == ["a"])
+  }
+
   @Test("a host keeps its number when a reload changes the upstream")
   func numbers() throws {
     let later = try ConnectionTarget(conninfo: "host=d,c,a port=1")
     let hosts = PoolHosts(later.hosts.map { HostRecord($0) }, HostWish(.any), after: hosts)
     #expect(target.hosts.map { hosts.number(of: $0) } == [0, 1, 2])
     #expect(later.hosts.map { hosts.number(of: $0) } == [3, 2, 0])
+  }
+
+  @Test("one that nobody probes is looked for while it cannot be reached, and once in a while in the wrong role")
+  func looks() {
+    let record = records[0]
+    #expect(record.isToBeSought(now))
+    #expect(!record.isToBeSought(now + 29_000_000_000))
+    #expect(record.isToBeSought(now + 31_000_000_000))
+    record.failed(.refused, "no", trial: nil, jitterPermille: 0, now)
+    #expect(record.isToBeSought(now + 31_000_000_000))
+    record.setProbed(true)
+    #expect(!record.isToBeSought(now + 99_000_000_000))
+  }
+
+  @Test("a host that has not answered anybody for long enough is out of reach")
+  func keptSilent() {
+    let record = records[0]
+    record.replied(at: 5_000_000_000)
+    #expect(!record.keptSilent(for: 1_000_000_000, "nothing", at: 5_500_000_000, jitterPermille: 0))
+    #expect(record.passes)
+    #expect(record.keptSilent(for: 1_000_000_000, "nothing", at: 6_500_000_000, jitterPermille: 0))
+    #expect(!record.passes && record.lastFailure == "nothing")
+    #expect(!record.keptSilent(for: 1_000_000_000, "nothing", at: 7_500_000_000, jitterPermille: 0))
+    probe(1, .primary)
+    #expect(!records[1].keptSilent(for: 1_000_000_000, "nothing", at: 7_500_000_000, jitterPermille: 0))
+    #expect(records[1].passes, "its last probe was answered")
   }
 }
