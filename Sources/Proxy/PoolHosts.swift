@@ -1,4 +1,5 @@
 import Pooling
+import Telemetry
 import Upstream
 
 /// The hosts of one pool's upstream: which of them a dial goes to, and what became of it. On the pool's worker.
@@ -141,14 +142,23 @@ struct PoolHosts {
     }
   }
 
-  /// Whether a read may go to one of the hosts now: nothing speaks against it, and where `max_lag` is set it is known to be
-  /// within that. A host that nobody probes is found out about by dialing it.
-  var serveReads: Bool {
-    hosts.contains { host in
+  /// Why no read may go to one of the hosts now; nil where one may: nothing speaks against it, and where `max_lag` is set it
+  /// is known to be within that. A host that nobody probes is found out about by dialing it.
+  var readFallback: ReadFallback? {
+    var reason = ReadFallback.unreachable
+    for host in hosts {
       let known = host.record.snapshot
-      guard known.breaker.isClosed || !known.isProbed, known.health.state != .down, isFit(host) else { return false }
-      return wish.maxLagNanoseconds == nil || known.health.facts.role == .primary || known.health.facts.lag != nil
+      guard known.breaker.isClosed || !known.isProbed, known.health.state != .down else { continue }
+      switch host.wasWrong ? .wrongRole : wish.fitness(of: known.health.facts) {
+      case .wrongRole: if reason == .unreachable { reason = .role }
+      case .lagging: reason = .lag
+      case .fit:
+        let facts = known.health.facts
+        if wish.maxLagNanoseconds == nil || facts.role == .primary || facts.lag != nil { return nil }
+        reason = .lag
+      }
     }
+    return reason
   }
 
   /// Whether a session on a host of this role may serve.
