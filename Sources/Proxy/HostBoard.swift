@@ -235,8 +235,14 @@ final class HostBoard: Sendable {
 
   /// All hosts, by name.
   func snapshots(_ clock: SnapshotClock) -> [HostSnapshot] {
-    let records = state.withLock { Array($0.records.values) }
-    return records.map { HostSnapshot($0, clock) }.sorted { $0.host < $1.host }
+    let known = state.withLock { state in
+      state.records.values.map { (record: $0, databases: state.configured[$0.host]?.databases ?? []) }
+    }
+    return known.map { known in
+      var snapshot = HostSnapshot(known.record, clock)
+      snapshot.databases = Set(known.databases).sorted()
+      return snapshot
+    }.sorted { $0.host < $1.host }
   }
 }
 
@@ -257,7 +263,7 @@ extension HostSnapshot {
     latencyMicroseconds = health.latencyNanoseconds.map { Int($0 / 1000) }
     lagBytes = health.facts.lag?.bytes
     lagMicroseconds = health.facts.lag.map { $0.nanoseconds / 1000 }
-    lastError = health.lastError
+    lastError = health.lastError ?? known.lastFailure
     since = health.state == .unknown ? nil : clock.wall(health.since.nanoseconds)
     (answeredCount, refusedCount, failedCount) = (health.answeredCount, health.refusedCount, health.failedCount)
     history = health.history.map {
