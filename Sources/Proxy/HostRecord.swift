@@ -19,8 +19,8 @@ final class HostRecord: Sendable {
 
   let host: UpstreamHost
   private let state = Mutex(State())
-  /// Nanoseconds of CLOCK_MONOTONIC.
-  private let lastReplyAt = Atomic<Int64>(.min)
+  /// Nanoseconds of CLOCK_MONOTONIC; before the first reply a moment long past, to which differences can be made.
+  private let lastReplyAt = Atomic<Int64>(.min / 2)
   /// Replies within so long after another are not noted: writing costs other workers a cache line.
   private static let replyResolutionNanoseconds: Int64 = 100_000_000
 

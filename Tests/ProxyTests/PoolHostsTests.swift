@@ -212,6 +212,17 @@ struct PoolHostsTests {
     #expect(!record.isToBeSought(now + 99_000_000_000))
   }
 
+  @Test("a reply to anybody outvotes a probe that fails within a second after it")
+  func outvoted() {
+    let record = records[0]
+    let rules = HostHealth.Rules(rise: 1, fall: 1)
+    record.replied(at: now.nanoseconds)
+    _ = record.record(.failed("no"), rules, now + 900_000_000)
+    #expect(!record.isDown)
+    _ = record.record(.failed("no"), rules, now + 1_100_000_000)
+    #expect(record.isDown)
+  }
+
   @Test("a host that has not answered anybody for long enough is out of reach")
   func keptSilent() {
     let record = records[0]
