@@ -184,6 +184,14 @@ public enum Metrics {
           ("\(labels),limit=\"\(limit.rawValue)\"", String(count))
         }
       })
+    writer.family(
+      "lifeguard_pool_read_fallbacks_total", .counter,
+      "Reads that went to the primary because of: lag, unreachable, role, timeout, rejected.",
+      pools.flatMap { pool, labels in
+        zip(ReadFallback.allCases, pool.counters.readFallbacks).map { reason, count in
+          ("\(labels),reason=\"\(reason.rawValue)\"", String(count))
+        }
+      })
     let outcomes: [(String, (PoolCounters) -> UInt64)] = [
       ("ok", \.pingsOK), ("failed", \.pingsFailed), ("timed_out", \.pingsTimedOut),
     ]

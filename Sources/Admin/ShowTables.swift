@@ -80,6 +80,7 @@ extension AdminTable {
         .int4("sv_closing") { $0.gauges.serversClosing },
         .int4("sv_pinned") { $0.gauges.serversPinned },
         .bool("paused") { $0.isPaused || daemon.isPaused },
+        .int8("read_fallbacks") { Int64(clamping: $0.counters.readFallbacks.reduce(0, &+)) },
       ]
     return AdminTable(daemon.sortedPools, columns)
   }

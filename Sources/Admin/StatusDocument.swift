@@ -6,6 +6,8 @@ public enum StatusDocument {
   static let eventLimit = 100
   /// Pools beyond are added up, as in the metrics.
   static let poolLimit = 200
+  /// Hosts beyond are left out.
+  static let hostLimit = 200
 
   /// One object. Counters only grow, so that the page gets rates and quantiles from the differences of two documents;
   /// durations of waits come as buckets, `[index, count]` for each that is not empty, whose upper bounds are
@@ -25,6 +27,7 @@ public enum StatusDocument {
       ("max_clients", String(daemon.maxClients)),
       ("bucket_bounds_us", JSONText.array(bounds.map { String($0) })),
       ("pools", JSONText.array(PoolLabels.bounded(daemon.pools, atMost: poolLimit).map(pool))),
+      ("hosts", JSONText.array(daemon.hosts.prefix(hostLimit).map(host))),
       ("events", JSONText.array(daemon.events.suffix(eventLimit).map(event))),
     ]) + "\n"
   }
@@ -57,6 +60,23 @@ public enum StatusDocument {
       ("timeouts", String(counters.timeouts)),
       ("connect_failures", String(counters.connectFailures)),
       ("wait", buckets(counters.wait)),
+    ])
+  }
+
+  private static func host(_ host: HostSnapshot) -> String {
+    JSONText.object([
+      ("host", JSONText.string(host.host)),
+      ("databases", JSONText.array(host.databases.map { JSONText.string($0) })),
+      ("state", JSONText.string(host.state)),
+      ("breaker", JSONText.string(host.breaker)),
+      ("probed", String(host.isProbed)),
+      ("role", JSONText.string(host.role)),
+      ("read_only", String(host.isReadOnly)),
+      ("latency_us", host.latencyMicroseconds.map { String($0) } ?? "null"),
+      ("lag_bytes", host.lagBytes.map { String($0) } ?? "null"),
+      ("lag_us", host.lagMicroseconds.map { String($0) } ?? "null"),
+      ("last_error", JSONText.string(host.lastError)),
+      ("history", JSONText.string(String(host.history.map(\.outcome)))),
     ])
   }
 

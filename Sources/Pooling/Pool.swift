@@ -22,6 +22,11 @@ struct Pool {
   var stale = ServerList()
   var queue = WaiterQueue()
 
+  /// Connections that are being closed and that do not answer.
+  var silentClosing = 0
+  /// No other host serves, so that the ends of those have to be waited for.
+  var isWithoutAlternative = false
+
   /// Connections of other pools that are being closed for this one.
   var reclaiming = 0
   /// The limit whose permit is all that the waiters lack; `notBlocked` when there is none.
@@ -67,8 +72,15 @@ struct Pool {
   /// Connections that will be available without a further decision.
   var supplies: Int { count(.dialing) + count(.testing) }
 
+  /// Permits of connections whose server does not answer. They still count there, but not on another server: a dial to
+  /// another host may be made with them.
+  var lent: Int { isWithoutAlternative ? 0 : silentClosing }
+
+  /// No permit is left for a further dial.
+  var isAtBound: Bool { open - lent >= configuration.bound }
+
   /// Supplies, and permits that are on their way to this pool.
-  var promises: Int { supplies + count(.closing) + reclaiming }
+  var promises: Int { supplies + count(.closing) - lent + reclaiming }
 
   /// Somebody waits for whom no connection is on its way.
   var lacksSupply: Bool { queue.count > supplies }

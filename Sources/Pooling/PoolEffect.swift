@@ -38,6 +38,8 @@ public enum CloseReason: Equatable, Sendable {
   case killed
   /// The caller's own: an error or a state that cannot be cleaned (`discard`).
   case unfit
+  /// The caller's own: it did not answer a question that takes no time (`discard`).
+  case unanswered
   /// The caller's own: it sent what was not asked for (`discard`).
   case protocolViolation
 }

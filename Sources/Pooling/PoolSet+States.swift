@@ -7,13 +7,17 @@ extension PoolSet {
     noteChange(pool)
     switch previous {
     case .free: takePermit(pool)
-    case .closing: countClosing(pool, -1)
+    case .closing:
+      countClosing(pool, -1)
+      if servers[server].isSilent { countSilent(pool, -1) }
     case .dialing, .idle, .stale, .testing, .active, .settling, .parked: break
     }
     pools[pool].move(server, from: previous, to: next, in: &servers)
     switch next {
     case .free: returnPermit(pool)
-    case .closing: countClosing(pool, 1)
+    case .closing:
+      countClosing(pool, 1)
+      if servers[server].isSilent { countSilent(pool, 1) }
     case .dialing, .idle, .stale, .testing, .active, .settling, .parked: break
     }
   }
@@ -56,22 +60,30 @@ extension PoolSet {
     for place in pools[pool].limits.indices { limits[pools[pool].limits[place]].closing += change }
   }
 
+  private mutating func countSilent(_ pool: Int, _ change: Int) {
+    pools[pool].silentClosing += change
+    if pools[pool].silentClosing == 0 { pools[pool].isWithoutAlternative = false }
+  }
+
   /// Traps if the machine's records contradict each other. Looks at everything: for tests.
   package func checkInvariants() {
     var open = Array(repeating: 0, count: pools.count)
     var counts = Array(repeating: Array(repeating: 0, count: ServerState.count), count: pools.count)
     var reclaiming = Array(repeating: 0, count: pools.count)
+    var silentClosing = Array(repeating: 0, count: pools.count)
     for server in servers.indices where servers[server].state != .free {
       let pool = Int(servers[server].pool)
       open[pool] += 1
       counts[pool][Int(servers[server].state.rawValue)] += 1
       precondition(servers[server].beneficiary == ServerTable.none || servers[server].state == .closing)
+      if servers[server].state == .closing, servers[server].isSilent { silentClosing[pool] += 1 }
       if servers[server].beneficiary != ServerTable.none { reclaiming[Int(servers[server].beneficiary)] += 1 }
     }
     var starved = 0
     for pool in pools.indices where pools[pool].isUsed {
       precondition(pools[pool].open == open[pool])
       precondition(pools[pool].reclaiming == reclaiming[pool])
+      precondition(pools[pool].silentClosing == silentClosing[pool])
       for state in 1..<ServerState.count { precondition(pools[pool].counts[state] == counts[pool][state]) }
       precondition(length(of: pools[pool].idle, state: .idle, pool) == pools[pool].count(.idle))
       precondition(length(of: pools[pool].stale, state: .stale, pool) == pools[pool].count(.stale))

@@ -184,13 +184,14 @@ extension PoolSet {
       if now < pools[pool].gate.notBefore { deadlines.lower(pool, to: pools[pool].gate.notBefore) }
       return false
     }
-    let isAtBound = pools[pool].open >= pools[pool].configuration.bound
-    let blocking = isAtBound ? nil : fullLimit(above: pool)
-    if !isAtBound, blocking == nil {
-      dial(pool, now)
-      return true
-    }
-    while pools[pool].lacksPromise, pools[pool].stale.oldest != ServerTable.none {
+    var blocking: Int?
+    while true {
+      blocking = pools[pool].isAtBound ? nil : fullLimit(above: pool)
+      if !pools[pool].isAtBound, blocking == nil {
+        dial(pool, now)
+        return true
+      }
+      guard pools[pool].lacksPromise, pools[pool].stale.oldest != ServerTable.none else { break }
       close(Int(pools[pool].stale.oldest), .generation)
     }
     guard let blocking else { return false }
@@ -204,13 +205,15 @@ extension PoolSet {
   }
 
   mutating func dial(_ pool: Int, _ now: MonotonicTime) {
+    let avoided = fullHosts(of: pool)
     let server = servers.takeFree()
     servers[server].pool = UInt32(pool)
     servers[server].poolGeneration = pools[pool].generation
     servers[server].isTrial = pools[pool].gate.isTrying
     servers[server].openedAt = now
+    servers[server].avoided = avoided
     move(server, to: .dialing)
-    servers[server].isOverflow = pools[pool].open > pools[pool].configuration.poolSize
+    servers[server].isOverflow = pools[pool].open - pools[pool].lent > pools[pool].configuration.poolSize
     effects.append(.dial(servers.token(server), PoolID(index: UInt32(pool), generation: pools[pool].slotGeneration)))
   }
 

@@ -223,7 +223,7 @@ extension PoolSet {
       deadlines.lower(pool, to: notBefore)
       return
     }
-    guard pools[pool].open < pools[pool].configuration.bound, fullLimit(above: pool) == nil else {
+    guard !pools[pool].isAtBound, fullLimit(above: pool) == nil else {
       pools[pool].refillAt = now + Self.refillRetryNanoseconds
       deadlines.lower(pool, to: pools[pool].refillAt)
       return

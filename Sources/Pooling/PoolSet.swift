@@ -9,6 +9,8 @@
 /// - A permit is taken with the `dial` effect and given back by `closed`, `lost` or `dialFailed`. A pool never has more
 ///   permits than its bound (`poolSize + maxOverflow`), nor do the pools under a limit have more than its maximum. Only
 ///   a reload may leave more open than it now allows; the excess is closed as it becomes idle.
+/// - While connections that do not answer are being closed, a pool may have as many again to other hosts. Of no host does
+///   it have more than its bound.
 /// - A connection has at most one client, and a client in the queue gets exactly one `assign` or `fail`, unless it
 ///   abandons its wait.
 /// - Waiters of a pool are served strictly in the order in which they came, and no newcomer overtakes.
@@ -99,7 +101,7 @@ public struct PoolSet: ~Copyable {
   public mutating func checkin(_ token: ServerToken, settings: UInt32, now: MonotonicTime) {
     let server = slot(token, in: .active)
     servers[server].settings = settings
-    servers[server].provenAt = now
+    proven(server, now)
     makeAvailable(server, now)
   }
 
@@ -113,8 +115,14 @@ public struct PoolSet: ~Copyable {
   public mutating func settled(_ token: ServerToken, settings: UInt32, now: MonotonicTime) {
     let server = slot(token, in: .settling)
     servers[server].settings = settings
-    servers[server].provenAt = now
+    proven(server, now)
     makeAvailable(server, now)
+  }
+
+  /// The server has just answered on the connection.
+  private mutating func proven(_ server: Int, _ now: MonotonicTime) {
+    servers[server].provenAt = now
+    servers[server].isSilent = false
   }
 
   // MARK: Cancel requests
@@ -166,7 +174,7 @@ public struct PoolSet: ~Copyable {
     refill(pool, now)
   }
 
-  /// The dial failed; nothing of it is left on the server.
+  /// The dial failed; nothing of it is left on the server. Where it had to leave hosts out, that says nothing about those.
   ///
   /// - Parameter retryJitterPermille: 0 to 1,000, spreads the next trials of an outage.
   public mutating func dialFailed(
@@ -174,6 +182,7 @@ public struct PoolSet: ~Copyable {
   ) {
     precondition(retryJitterPermille <= 1000)
     let server = slot(token, in: .dialing)
+    guard servers[server].avoided.isEmpty else { return noOtherHost(token, now: now) }
     let pool = Int(servers[server].pool)
     pools[pool].gate.dialFailed(
       verdict, wasTrial: servers[server].isTrial, jitterPermille: retryJitterPermille, now)
@@ -196,27 +205,34 @@ public struct PoolSet: ~Copyable {
   public mutating func pinged(_ token: ServerToken, ok: Bool, now: MonotonicTime) {
     guard let server = servers.find(token), servers[server].state == .testing else { return }
     if ok {
-      servers[server].provenAt = now
+      proven(server, now)
       servers[server].needsPing = false
       makeAvailable(server, now)
       return
     }
     let pool = Int(servers[server].pool)
     let isCurrent = servers[server].poolGeneration == pools[pool].generation
+    servers[server].isSilent = true
     close(server, .pingFailed)
-    if isCurrent { startGeneration(pool, ofHost: servers[server].host, now) }
+    if isCurrent { startGeneration(pool, ofHost: servers[server].host, isSilent: true, now) }
     pump(pool, now)
     refill(pool, now)
   }
 
   /// The connection must be closed: an error, a state that cannot be cleaned, a protocol violation, a cancel that does
-  /// not end. Ignored when it is closing already.
+  /// not end. Ignored when it is closing already. Where it did not answer (`unanswered`), the pool's others are pinged
+  /// before they are lent again.
   public mutating func discard(_ token: ServerToken, _ reason: CloseReason, now: MonotonicTime) {
     let server = slot(token)
     precondition(servers[server].state != .dialing, "a dial ends with its own result")
     guard servers[server].state != .closing else { return }
+    let pool = Int(servers[server].pool)
+    if reason == .unanswered {
+      pools[pool].suspectAt = now
+      servers[server].isSilent = true
+    }
     close(server, reason)
-    pump(Int(servers[server].pool), now)
+    pump(pool, now)
   }
 
   /// The connection died by itself, and its EOF has been seen. It may be closing already.
@@ -233,7 +249,7 @@ public struct PoolSet: ~Copyable {
     let beneficiary = release(server)
     if !wasClosing {
       pools[pool].suspectAt = now
-      if kind.isServerWide, isCurrent { startGeneration(pool, ofHost: host, now) }
+      if kind.isServerWide, isCurrent { startGeneration(pool, ofHost: host, isSilent: false, now) }
     }
     permitReturned(of: pool, beneficiary: beneficiary, now)
   }
@@ -249,6 +265,9 @@ public struct PoolSet: ~Copyable {
 
   /// What the connection is doing; nil when it is gone.
   public func state(of server: ServerToken) -> ServerState? { servers.find(server).map { servers[$0].state } }
+
+  /// How many of the connections that are being closed do not answer.
+  package func silentClosing(_ id: PoolID) -> Int { pools[slot(id)].silentClosing }
 
   /// Whether the connection was dialed beyond `poolSize`.
   public func isOverflow(_ token: ServerToken) -> Bool { servers.find(token).map { servers[$0].isOverflow } ?? false }

@@ -27,7 +27,8 @@ public enum ServerState: UInt8, Sendable {
   /// Clean, but a cancel request aimed at it is still under way and could hit the next client. Exits: `testing` when
   /// the last cancel is over, `closing` by `discard`, `free` by `lost`.
   case parked
-  /// Told to close; its backend still counts in PostgreSQL. Exit: `free` at EOF.
+  /// Told to close; its backend still counts in PostgreSQL. Exit: `free` at EOF. Where it is silent, its permit serves
+  /// dials to other hosts meanwhile (`Pool.lent`).
   case closing
 
   static let count = 9
@@ -45,6 +46,11 @@ struct ServerTable {
     var isOverflow = false
     /// A cancel was aimed at it: one Sync round trip comes before it is lent again.
     var needsPing = false
+    /// It, or one to the same host, has left a question unanswered, and it has answered nothing since. Fixed once it is
+    /// closing.
+    var isSilent = false
+    /// The hosts that its dial leaves out.
+    var avoided = HostSet()
     /// Cancel requests under way that are aimed at it.
     var holds: UInt16 = 0
     var recycleJitterPermille: UInt16 = 0

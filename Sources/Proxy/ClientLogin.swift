@@ -221,7 +221,8 @@ extension Client {
       isApplying = true
       pool.telemetry.settingsConfirmed.add()
       let encoding = wanted["client_encoding"] ?? "UTF8"
-      server.sendQuery(difference.query(encoding: encoding), for: .settings(wanted))
+      server.sendQuery(
+        difference.query(encoding: encoding), for: .settings(wanted), within: pool.settings.prePingTimeout)
     }
   }
 

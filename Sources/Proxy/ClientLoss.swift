@@ -37,7 +37,7 @@ struct ConnectionLoss {
     hadSession = !server.pool.sharesConnections || server.isPinned || client.isInspected
     wasInBlock = client.requests.leavesBlock ?? (server.status != .idle || client.requests.beginsBlock)
     isRolledBack = server.status != .idle && !client.requests.mayCommit
-    wasApplying = client.isApplying
+    wasApplying = client.isApplying && !server.isPinned
     wasOwedReplies = server.replies.ledger.owner != nil
     readiesOwed = server.replies.ledger.clientReadiesOwed
     isErrorTold = server.isErrorTold

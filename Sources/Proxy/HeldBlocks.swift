@@ -39,7 +39,7 @@ extension Worker {
   func openBlock(_ server: Server, _ client: Client) {
     guard let modes = client.requests.heldModes else { preconditionFailure("no block is held") }
     client.isApplying = true
-    server.sendQuery(WireText(modes.begin), for: .opening)
+    server.sendQuery(WireText(modes.begin), for: .opening, within: server.pool.settings.prePingTimeout)
   }
 
   /// The server has opened the block, or refused to.

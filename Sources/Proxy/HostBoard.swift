@@ -18,7 +18,10 @@ private struct HostUse: Sendable {
 /// All hosts of the upstreams: what is known of each, and who probes them. Any thread.
 ///
 /// A host is probed with a login that is known to be meant for it: of an upstream that names its user, or else of the
-/// first pool that has connected, whose password may be a client's own.
+/// first pool that has connected to it or to another host of its upstream, whose password may be a client's own.
+///
+/// While probing is off, a host that pools pass over is looked for all the same, or it would never be used again: one that
+/// cannot be reached until it answers, one in the wrong role once in a while.
 final class HostBoard: Sendable {
   private struct State {
     var records: [UpstreamHost: HostRecord] = [:]
@@ -26,12 +29,17 @@ final class HostBoard: Sendable {
     var configured: [UpstreamHost: HostUse] = [:]
     /// The logins of pools that have connected to hosts whose settings give none.
     var learned: [UpstreamHost: ConnectionTarget] = [:]
+    /// While probing is off: the hosts that are looked for, with the login for that.
+    var sought: [UpstreamHost: ConnectionTarget] = [:]
     /// Where the WAL of each cluster's primary was, by system identifier.
     var tracks: [String: WALTrack] = [:]
     var health = HealthSettings()
     var orders = Orders()
     var isStopped = false
   }
+
+  /// From the start of a look at a host that cannot be reached to the start of the next.
+  private static let seekIntervalNanoseconds: Int64 = 5_000_000_000
 
   private let state = Mutex(State())
   private let prober: Mutex<Prober?> = Mutex(nil)
@@ -66,6 +74,7 @@ final class HostBoard: Sendable {
       state.configured = configured
       state.health = configuration.settings.health
       state.learned = state.learned.filter { configured[$0.key]?.login == nil && configured[$0.key] != nil }
+      state.sought = state.sought.filter { state.health.interval == nil && configured[$0.key] != nil }
       state.records = state.records.filter { configured[$0.key] != nil }
     }
     plan()
@@ -90,14 +99,32 @@ final class HostBoard: Sendable {
     }
   }
 
-  /// A pool has connected with this login.
-  func connected(_ target: ConnectionTarget, to host: UpstreamHost) {
+  /// A pool has connected with this login, which is meant for all hosts of its upstream.
+  func connected(_ target: ConnectionTarget) {
     let isNew = state.withLock { state in
-      guard let use = state.configured[host], use.login == nil, state.learned[host] == nil else { return false }
-      state.learned[host] = target
-      return true
+      var isNew = false
+      for host in target.hosts {
+        guard let use = state.configured[host], use.login == nil, state.learned[host] == nil else { continue }
+        state.learned[host] = target
+        isNew = true
+      }
+      return isNew
     }
     if isNew { plan() }
+  }
+
+  /// A pool passes the host over because it could not be reached, or was in the wrong role, and another one serves. Where
+  /// nobody probes it, somebody has to find out that this is no longer so. No client waits for that.
+  ///
+  /// - Parameter login: how the pool logs in.
+  func seek(_ record: HostRecord, login: ConnectionTarget, _ now: MonotonicTime) {
+    guard record.isToBeSought(now) else { return }
+    let isWanted = state.withLock { state in
+      guard state.health.interval == nil, let use = state.configured[record.host] else { return false }
+      state.sought[record.host] = use.login ?? login
+      return true
+    }
+    if isWanted { plan() }
   }
 
   /// Tells the prober whom to probe.
@@ -106,13 +133,12 @@ final class HostBoard: Sendable {
     prober.withLock { prober in
       let (plans, records) = state.withLock { state in
         var plans: [UpstreamHost: ProbePlan] = [:]
-        if let interval = state.health.interval, !state.isStopped {
-          for (host, use) in state.configured where !use.isPaused(by: state.orders) {
-            guard let login = use.login ?? state.learned[host] else { continue }
-            plans[host] = ProbePlan(
-              target: login, intervalNanoseconds: interval.nanoseconds,
-              timeoutNanoseconds: state.health.timeout.nanoseconds)
-          }
+        let interval = state.health.interval?.nanoseconds ?? HostBoard.seekIntervalNanoseconds
+        for (host, use) in state.configured where !state.isStopped && !use.isPaused(by: state.orders) {
+          let isProbed = state.health.interval != nil
+          guard let login = isProbed ? use.login ?? state.learned[host] : state.sought[host] else { continue }
+          plans[host] = ProbePlan(
+            target: login, intervalNanoseconds: interval, timeoutNanoseconds: state.health.timeout.nanoseconds)
         }
         for host in plans.keys where state.records[host] == nil { state.records[host] = HostRecord(host) }
         return (plans, state.records)
@@ -143,17 +169,29 @@ final class HostBoard: Sendable {
 
   private func probed(_ host: UpstreamHost, _ outcome: ProbeOutcome) {
     let now = MonotonicTime(nanoseconds: EventLoop.monotonicNanoseconds())
-    let (record, rules, probe) = state.withLock { state in
+    let (record, rules, probe, isSought) = state.withLock { state in
       let record = state.records[host]
       let probe = HostBoard.probe(outcome, host, known: record?.facts, &state.tracks, now)
-      return (record, HostHealth.Rules(state.health), probe)
+      return (record, HostHealth.Rules(state.health), probe, state.sought[host] != nil)
     }
     guard let record else { return }
     let (before, after, isNews) = record.record(probe, rules, now)
     var isRecovery = false
     if case .failed = probe {} else { isRecovery = record.reached() }
-    tell(host, before, after)
+    if isSought {
+      if isRecovery { log(.hostUp(host: host.label)) }
+      if record.passes { found(host) }
+    } else {
+      tellState(host, before, after)
+    }
+    tell(host, before.facts.role, after.facts.role)
     if isNews || isRecovery { changed() }
+  }
+
+  /// A host that was looked for can be reached.
+  private func found(_ host: UpstreamHost) {
+    state.withLock { $0.sought[host] = nil }
+    plan()
   }
 
   /// Measures standbys by the primary of their cluster.
@@ -179,15 +217,13 @@ final class HostBoard: Sendable {
     }
   }
 
-  private func tell(_ host: UpstreamHost, _ before: HostHealth, _ after: HostHealth) {
-    if before.state != after.state {
-      switch after.state {
-      case .up: log(.hostUp(host: host.label))
-      case .down: log(.hostDown(host: host.label, reason: after.lastError ?? ""))
-      case .unknown: break
-      }
+  private func tellState(_ host: UpstreamHost, _ before: HostHealth, _ after: HostHealth) {
+    guard before.state != after.state else { return }
+    switch after.state {
+    case .up: log(.hostUp(host: host.label))
+    case .down: log(.hostDown(host: host.label, reason: after.lastError ?? ""))
+    case .unknown: break
     }
-    tell(host, before.facts.role, after.facts.role)
   }
 
   private func tell(_ host: UpstreamHost, _ before: HostHealth.Role?, _ after: HostHealth.Role?) {
@@ -199,8 +235,14 @@ final class HostBoard: Sendable {
 
   /// All hosts, by name.
   func snapshots(_ clock: SnapshotClock) -> [HostSnapshot] {
-    let records = state.withLock { Array($0.records.values) }
-    return records.map { HostSnapshot($0, clock) }.sorted { $0.host < $1.host }
+    let known = state.withLock { state in
+      state.records.values.map { (record: $0, databases: state.configured[$0.host]?.databases ?? []) }
+    }
+    return known.map { known in
+      var snapshot = HostSnapshot(known.record, clock)
+      snapshot.databases = Set(known.databases).sorted()
+      return snapshot
+    }.sorted { $0.host < $1.host }
   }
 }
 
@@ -221,7 +263,7 @@ extension HostSnapshot {
     latencyMicroseconds = health.latencyNanoseconds.map { Int($0 / 1000) }
     lagBytes = health.facts.lag?.bytes
     lagMicroseconds = health.facts.lag.map { $0.nanoseconds / 1000 }
-    lastError = health.lastError
+    lastError = health.lastError ?? known.lastFailure
     since = health.state == .unknown ? nil : clock.wall(health.since.nanoseconds)
     (answeredCount, refusedCount, failedCount) = (health.answeredCount, health.refusedCount, health.failedCount)
     history = health.history.map {

@@ -13,12 +13,14 @@ final class HostRecord: Sendable {
     var isProbed = false
     /// Why the last dial failed; nil where the host has answered since.
     var lastFailure: String?
+    /// When it was last looked at for a pool that passes it over.
+    var soughtAt: MonotonicTime?
   }
 
   let host: UpstreamHost
   private let state = Mutex(State())
-  /// Nanoseconds of CLOCK_MONOTONIC.
-  private let lastReplyAt = Atomic<Int64>(.min)
+  /// Nanoseconds of CLOCK_MONOTONIC; before the first reply a moment long past, to which differences can be made.
+  private let lastReplyAt = Atomic<Int64>(.min / 2)
   /// Replies within so long after another are not noted: writing costs other workers a cache line.
   private static let replyResolutionNanoseconds: Int64 = 100_000_000
 
@@ -68,6 +70,20 @@ final class HostRecord: Sendable {
     }
   }
 
+  /// A connection has been without any sign of the server for so long. A reply to anybody else says otherwise, and so does
+  /// the last probe.
+  ///
+  /// - Returns: whether dials are refused from now on, which they were not.
+  func keptSilent(for nanoseconds: Int64, _ text: String, at now: Int64, jitterPermille: UInt32) -> Bool {
+    guard lastReplyAt.load(ordering: .relaxed) < now - nanoseconds else { return false }
+    return state.withLock { state in
+      guard state.breaker.isClosed, state.health.history.last?.outcome != .answered else { return false }
+      state.lastFailure = text
+      state.breaker.failed(.timeout, trial: nil, jitterPermille: jitterPermille, MonotonicTime(nanoseconds: now))
+      return true
+    }
+  }
+
   func trialDropped(_ trial: UInt32) { state.withLock { $0.breaker.trialDropped(trial) } }
 
   // MARK: Health
@@ -103,6 +119,23 @@ final class HostRecord: Sendable {
       return .news(before: before)
     }
   }
+
+  /// A pool passes the host over.
+  ///
+  /// - Returns: whether somebody should look at it: nobody probes it, and it cannot be reached, or has not been looked at
+  ///   for `lookPauseNanoseconds`.
+  func isToBeSought(_ now: MonotonicTime) -> Bool {
+    state.withLock { state in
+      guard !state.isProbed else { return false }
+      if state.breaker.isClosed, let last = state.soughtAt, now < last + HostRecord.lookPauseNanoseconds {
+        return false
+      }
+      state.soughtAt = now
+      return true
+    }
+  }
+
+  private static let lookPauseNanoseconds: Int64 = 30_000_000_000
 
   func setProbed(_ isProbed: Bool) {
     state.withLock { state in

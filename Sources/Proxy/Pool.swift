@@ -67,7 +67,7 @@ final class Pool {
   /// Connects to another target, or with another wish, from now on.
   func connect(to target: ConnectionTarget, _ board: HostBoard) {
     self.target = target
-    hosts = PoolHosts(board.records(of: target), HostWish(target, maxLag: settings.maxLag))
+    hosts = PoolHosts(board.records(of: target), HostWish(target, maxLag: settings.maxLag), after: hosts)
   }
 
   /// The name that its clients share; nil for one who calls itself otherwise.

@@ -1,4 +1,5 @@
 import Pooling
+import Telemetry
 import Upstream
 
 /// The hosts of one pool's upstream: which of them a dial goes to, and what became of it. On the pool's worker.
@@ -13,30 +14,53 @@ struct PoolHosts {
   struct Admission {
     var hosts: [UpstreamHost]
     var trials: [(record: HostRecord, number: UInt32)] = []
+    /// Those that it passes over because another one serves.
+    var overlooked: [HostRecord] = []
   }
 
   enum Answer {
     case go(Admission)
     /// No host may be dialed before this moment.
     case refused(until: MonotonicTime)
+    /// There are hosts that must be left out, and no other serves.
+    case noOther
   }
 
   private var hosts: [Host]
   private let wish: HostWish
+  /// All hosts that the pool has ever had. The place of one is its number.
+  private var numbers: [UpstreamHost]
 
-  init(_ records: [HostRecord], _ wish: HostWish) {
+  /// - Parameter former: the pool's hosts until now, whose numbers stay theirs.
+  init(_ records: [HostRecord], _ wish: HostWish, after former: PoolHosts? = nil) {
     hosts = records.map { Host(record: $0) }
     self.wish = wish
+    numbers = former?.numbers ?? []
+    for record in records where !numbers.contains(record.host) { numbers.append(record.host) }
   }
 
   /// Chooses the hosts of a dial: those that fit and are let through by their breakers. Where there are none, all others
   /// that are let through, and then trials of those that are not: what is known may be out of date.
   ///
-  /// - Parameter isWanted: a client waits for the connection.
-  func admit(isWanted: Bool, _ now: MonotonicTime) -> Answer {
-    let passing = hosts.filter { $0.record.passes }
+  /// - Parameters:
+  ///   - isWanted: a client waits for the connection.
+  ///   - avoided: hosts that must be left out. Then only others that fit are dialed.
+  ///   - silent: hosts that do not answer at the moment: they come last.
+  func admit(
+    isWanted: Bool, avoiding avoided: HostSet = HostSet(), silent: HostSet = HostSet(), _ now: MonotonicTime
+  ) -> Answer {
+    var passing = hosts.filter { $0.record.passes && !avoided.contains(number(of: $0.record.host)) }
+    if !silent.isEmpty {
+      let isSilent = passing.map { silent.contains(number(of: $0.record.host)) }
+      passing = zip(passing, isSilent).filter { !$0.1 }.map(\.0) + zip(passing, isSilent).filter { $0.1 }.map(\.0)
+    }
     let fit = passing.filter { isFit($0) && !$0.record.isDown }
-    if !fit.isEmpty { return .go(Admission(hosts: fit.map(\.record.host))) }
+    if !fit.isEmpty {
+      var admission = Admission(hosts: fit.map(\.record.host))
+      admission.overlooked = hosts.map(\.record).filter { !admission.hosts.contains($0.host) }
+      return .go(admission)
+    }
+    if !avoided.isEmpty { return .noOther }
     var admission = Admission(hosts: passing.map(\.record.host))
     var earliest = MonotonicTime.distantFuture
     for host in hosts where !admission.hosts.contains(host.record.host) {
@@ -102,10 +126,11 @@ struct PoolHosts {
   /// The record of one of the hosts; nil where the upstream has changed since the dial began.
   func record(of host: UpstreamHost) -> HostRecord? { hosts.first { $0.record.host == host }?.record }
 
-  /// The place of a host in the upstream; one beyond the last where the upstream has changed since the dial began.
-  func number(of host: UpstreamHost) -> UInt32 {
-    UInt32(hosts.firstIndex { $0.record.host == host } ?? hosts.count)
-  }
+  /// Those that cannot be reached while another one can.
+  var missed: [HostRecord] { canBeReached ? hosts.map(\.record).filter { !$0.passes } : [] }
+
+  /// Tells apart the hosts of the pool, those included that its upstream had before a reload.
+  func number(of host: UpstreamHost) -> UInt32 { UInt32(numbers.firstIndex(of: host) ?? numbers.count) }
 
   /// Whether the pool should let go of its connections to a host: it is in the wrong role, or it lags and another host
   /// would serve.
@@ -117,14 +142,23 @@ struct PoolHosts {
     }
   }
 
-  /// Whether a read may go to one of the hosts now: nothing speaks against it, and where `max_lag` is set it is known to be
-  /// within that. A host that nobody probes is found out about by dialing it.
-  var serveReads: Bool {
-    hosts.contains { host in
+  /// Why no read may go to one of the hosts now; nil where one may: nothing speaks against it, and where `max_lag` is set it
+  /// is known to be within that. A host that nobody probes is found out about by dialing it.
+  var readFallback: ReadFallback? {
+    var reason = ReadFallback.unreachable
+    for host in hosts {
       let known = host.record.snapshot
-      guard known.breaker.isClosed || !known.isProbed, known.health.state != .down, isFit(host) else { return false }
-      return wish.maxLagNanoseconds == nil || known.health.facts.role == .primary || known.health.facts.lag != nil
+      guard known.breaker.isClosed || !known.isProbed, known.health.state != .down else { continue }
+      switch host.wasWrong ? .wrongRole : wish.fitness(of: known.health.facts) {
+      case .wrongRole: if reason == .unreachable { reason = .role }
+      case .lagging: reason = .lag
+      case .fit:
+        let facts = known.health.facts
+        if wish.maxLagNanoseconds == nil || facts.role == .primary || facts.lag != nil { return nil }
+        reason = .lag
+      }
     }
+    return reason
   }
 
   /// Whether a session on a host of this role may serve.

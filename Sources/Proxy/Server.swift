@@ -63,7 +63,8 @@ final class Server: Connection {
   /// What the server has said so far of the statement that it is describing.
   private var shape = StatementShape()
   private var inbox = ByteQueue()
-  private var isReceivingPaused = false
+  /// Its client does not read what it is sent, so what the server sends is not read either.
+  private(set) var isReceivingPaused = false
 
   /// Bytes that have come and wait for the rest of their message.
   var unreadCount: Int { inbox.count }
@@ -111,6 +112,8 @@ final class Server: Connection {
   var isCancelling = false
   /// When the present work, cancel or close is given up; checked when the timer for it fires.
   var deadline = Int64.max
+  /// When the connection is given up unless the daemon's own question has been answered.
+  var answerDeadline = Int64.max
   var requestSince: Int64 = 0
 
   init(worker: Worker, token: ServerToken, dial: Worker.Dial, link: ServerLink, settings: SessionSettings) {
@@ -146,8 +149,11 @@ final class Server: Connection {
   }
 
   /// Sends a query of the daemon's.
-  func sendQuery(_ text: WireText, for work: OwnWork) {
+  ///
+  /// - Parameter limit: how long its answer is waited for before the connection is given up; nil where `deadline` says.
+  func sendQuery(_ text: WireText, for work: OwnWork, within limit: Duration?) {
     begin(work, [.query]) { $0.query(text) }
+    if let limit { worker.awaitAnswer(self, limit) }
   }
 
   /// Ends whatever a client left: `ROLLBACK`, then Sync. A bare Sync would commit an implicit transaction, and while
@@ -180,6 +186,8 @@ final class Server: Connection {
   func discardSequences() {
     hasForeignSequences = false
     client?.requests.lostUnnamedStatement()
+    // Behind requests of the client's its answer may take any time.
+    if replies.ledger.isEmpty { worker.awaitAnswer(self, pool.settings.cancelTimeout) }
     replies.ledger.sent(.query, by: .daemon)
     var writer = MessageWriter()
     writer.query("DISCARD SEQUENCES")
@@ -195,7 +203,7 @@ final class Server: Connection {
 
   func sendFence() {
     needsFence = false
-    if replies.ledger.isInDoubt { sendQuery("", for: .fence) }
+    if replies.ledger.isInDoubt { sendQuery("", for: .fence, within: pool.settings.cancelTimeout) }
   }
 
   private func begin(_ work: OwnWork, _ requests: [Request], _ write: (inout MessageWriter) -> Void) {
@@ -345,7 +353,7 @@ final class Server: Connection {
     if pool.settings.mode == .statement && status != .idle && client != nil {
       let readyForQuery = MessageHeader.size + 1
       toClient(bytes.extracting(range.lowerBound..<range.upperBound - readyForQuery))
-      sendQuery("ROLLBACK", for: .blockRollback)
+      sendQuery("ROLLBACK", for: .blockRollback, within: pool.settings.cancelTimeout)
       return
     }
     toClient(bytes.extracting(range))

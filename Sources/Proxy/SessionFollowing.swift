@@ -27,7 +27,8 @@ extension Worker {
         client.isInspected = true
         server.pool.telemetry.inspections.add()
         server.inspected = nil
-        server.sendQuery(server.asking(inspection.query), for: .inspection(inspection))
+        server.sendQuery(
+          server.asking(inspection.query), for: .inspection(inspection), within: server.pool.settings.cancelTimeout)
         return
       }
       followSettings([], client, server)
@@ -165,7 +166,11 @@ extension Worker {
     if isSure { telemetry.settingsApplied.add() } else { telemetry.settingsConfirmed.add() }
     client.isApplying = !isSure
     let query = difference.query(encoding: wanted["client_encoding"] ?? "UTF8")
-    server.sendQuery(WireText(Array(scrub.utf8) + query.bytes), for: .settings(wanted))
+    // Where nothing is lost by giving up, as little as for a ping; a scrub may have something to do.
+    let settings = server.pool.settings
+    let isCheap = !isSure && scrub.isEmpty && !server.isPinned
+    let limit = isCheap ? settings.prePingTimeout : settings.cancelTimeout
+    server.sendQuery(WireText(Array(scrub.utf8) + query.bytes), for: .settings(wanted), within: limit)
   }
 
   /// What a connection's settings are after RESET ALL.

@@ -340,8 +340,11 @@ final class Worker: EventLoopDelegate {
   /// - Parameter reads: it may run on a standby, if there is one that can be read from now.
   func checkout(_ client: Client, reads: Bool = false) {
     guard let pool = servedPool(of: client) else { preconditionFailure("a checkout without a pool") }
-    let standby = reads ? pool.reads : nil
-    enqueue(client, standby.flatMap { $0.hosts.serveReads ? $0 : nil } ?? pool)
+    var server = pool
+    if reads, let standby = pool.reads {
+      if let reason = standby.hosts.readFallback { standby.telemetry.count(reason) } else { server = standby }
+    }
+    enqueue(client, server)
     let wasRunnable = client.isRunnable
     client.isRunnable = true
     carryOutEffects()
@@ -438,7 +441,10 @@ final class Worker: EventLoopDelegate {
   private func fail(_ token: ClientToken, _ failure: WaitFailure) {
     guard let client = client(token), let pool = client.awaitedPool else { return }
     waitEnded(client, pool)
-    if pool.isForReads, let primary = servedPool(of: client) { return enqueue(client, primary) }
+    if pool.isForReads, let primary = servedPool(of: client) {
+      if let reason = failure.readFallback { pool.telemetry.count(reason) }
+      return enqueue(client, primary)
+    }
     let detail = pool.lastFailure?.text ?? "no connection could be opened"
     switch failure {
     case .timeout:
@@ -701,7 +707,7 @@ final class Worker: EventLoopDelegate {
         client.close(with: ErrorFields(.fatal, .adminShutdown, "login timed out (client_login_timeout)"))
       }
     case .server(let token):
-      if let server = servers[token], server.deadline <= loop.now { serverTimedOut(server) }
+      if let server = servers[token] { timerFired(server) }
     case .sweep: sweep()
     }
   }
@@ -775,5 +781,17 @@ enum Timer {
 
   private static func pack(_ kind: UInt64, _ index: UInt32, _ generation: UInt32) -> UInt64 {
     kind << 59 | UInt64(generation & generationMask) << 32 | UInt64(index)
+  }
+}
+
+extension WaitFailure {
+  /// Why the client of a pool for reads goes to the primary; nil where there is no such pool any more.
+  fileprivate var readFallback: ReadFallback? {
+    switch self {
+    case .timeout: .timeout
+    case .outage: .unreachable
+    case .rejected: .rejected
+    case .retired: nil
+    }
   }
 }

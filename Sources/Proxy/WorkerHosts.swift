@@ -18,8 +18,16 @@ extension Worker {
 
   /// Chooses the hosts of a dial; nil where none may be dialed now, which the pool machine has been told.
   func admit(_ token: ServerToken, _ pool: Pool) -> PoolHosts.Admission? {
-    switch pool.hosts.admit(isWanted: pools.hasWaiters(pool.id), time) {
-    case .go(let admission): return admission
+    let answer = pool.hosts.admit(
+      isWanted: pools.hasWaiters(pool.id), avoiding: pools.avoidedHosts(token), silent: pools.silentHosts(pool.id), time
+    )
+    switch answer {
+    case .go(let admission):
+      for record in admission.overlooked { environment.hosts.seek(record, login: pool.target, time) }
+      return admission
+    case .noOther:
+      pools.noOtherHost(token, now: time)
+      return nil
     case .refused(let until):
       if let text = pool.hosts.lastFailure { pool.lastFailure = ConnectFailure(verdict: .unreachable, text: text) }
       pools.dialDeferred(token, until: until, now: time)
@@ -34,13 +42,25 @@ extension Worker {
     let hasRecovered = pool.hosts.dialed(
       admission, reached: reached, attempts: attempts, jitterPermille: randomPermille(), time)
     if hasRecovered { environment.hosts.recovered() }
+    for record in pool.hosts.missed { environment.hosts.seek(record, login: pool.target, time) }
+  }
+
+  /// The server has not even closed a connection in time. Where nobody else has heard of its host either, it is out of
+  /// reach.
+  func hostKeptSilent(_ server: Server) {
+    guard let host = server.host,
+      host.keptSilent(
+        for: server.pool.settings.closeTimeout.nanoseconds, "the server did not answer", at: loop.now,
+        jitterPermille: randomPermille())
+    else { return }
+    if server.pool.hosts.canBeReached { environment.hosts.seek(host, login: server.pool.target, time) }
   }
 
   /// A connection is ready for use.
   func hostOpened(_ server: Server) {
     let host = server.link.host
     hostsDialed(server.pool, server.admission, reached: host, server.link.failedAttempts)
-    environment.hosts.connected(server.pool.target, to: host)
+    environment.hosts.connected(server.pool.target)
     if let role = server.role, let record = server.host { environment.hosts.saw(role, on: record) }
   }
 
@@ -86,6 +106,7 @@ extension Worker {
     for pool in allPools {
       pool.hosts.changed()
       if pool.hosts.canBeReached { pools.hostReached(pool.id, now: time) }
+      pools.hostsChanged(pool.id, now: time)
     }
     for server in servers.all {
       guard let host = server.host, server.pool.hosts.isMisfit(host) else { continue }

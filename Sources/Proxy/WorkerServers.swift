@@ -101,6 +101,7 @@ extension Worker {
   /// A request of the daemon's got its ReadyForQuery.
   func ownWorkEnded(_ server: Server, error: ErrorFields?) {
     let isOver = server.replies.ledger.isEmpty
+    server.answerDeadline = .max
     switch server.work {
     case .none, .closing: break
     case .handOver:
@@ -175,13 +176,16 @@ extension Worker {
   private func blockRolledBack(_ server: Server) {
     guard server.status == .idle else { return abandonServer(server, reason: .unfit) }
     server.work = .none
-    if let client = server.client {
-      client.send {
-        $0.errorResponse(Refusal.blockInStatementMode(server.pool).fields(to: client))
-        $0.readyForQuery(.idle)
-      }
-    }
+    if let client = server.client { tellOfRollback(server, client) }
     requestEnded(server)
+  }
+
+  /// A client in statement mode is told what became of the block that it began.
+  private func tellOfRollback(_ server: Server, _ client: Client) {
+    client.send {
+      $0.errorResponse(Refusal.blockInStatementMode(server.pool).fields(to: client))
+      $0.readyForQuery(.idle)
+    }
   }
 
   // MARK: Cleaning
@@ -213,7 +217,7 @@ extension Worker {
     if server.cleaningQuery.isEmpty {
       settled(server)
     } else {
-      server.sendQuery(WireText(server.cleaningQuery), for: .reset)
+      server.sendQuery(WireText(server.cleaningQuery), for: .reset, within: nil)
     }
   }
 
@@ -302,6 +306,12 @@ extension Worker {
   /// Takes a connection that is lost from the client that has it.
   private func takeFromClient(_ server: Server, detail: String) {
     guard let client = server.client else { return }
+    if case .blockRollback = server.work {
+      // The block is gone with its connection.
+      tellOfRollback(server, client)
+      separate(server, client)
+      return resume(client)
+    }
     let loss = ConnectionLoss(server, client, detail: detail)
     server.statements.abandon()
     separate(server, client)
@@ -365,11 +375,34 @@ extension Worker {
       server, reason: .protocolViolation, detail: "the server sent a message that no request asked for")
   }
 
+  /// The daemon has asked something that takes no time, and waits no longer than so for the answer.
+  func awaitAnswer(_ server: Server, _ limit: Duration) {
+    server.answerDeadline = loop.now + limit.nanoseconds
+    loop.schedule(at: server.answerDeadline, token: Timer.server(server.token).token)
+  }
+
+  /// The server has not answered the daemon's own question. The connection is given up, and the pool's others are pinged
+  /// before they are lent.
+  private func answerMissed(_ server: Server) {
+    // The answer may have come long since.
+    if server.isReceivingPaused { return awaitAnswer(server, server.pool.settings.cancelTimeout) }
+    server.answerDeadline = .max
+    if case .closing = server.work { return }
+    abandonServer(server, reason: .unanswered, detail: "the server did not answer in time")
+  }
+
+  /// A moment that was set for the connection has come.
+  func timerFired(_ server: Server) {
+    if server.answerDeadline <= loop.now { answerMissed(server) }
+    if server.deadline <= loop.now { serverTimedOut(server) }
+  }
+
   /// What the connection was doing has taken too long.
-  func serverTimedOut(_ server: Server) {
+  private func serverTimedOut(_ server: Server) {
     server.deadline = .max
     switch server.work {
     case .closing:
+      hostKeptSilent(server)
       dropServer(server)
       pools.closed(server.token, now: time)
     case .ping:
@@ -427,6 +460,7 @@ extension CloseReason {
     case .pingFailed: "the ping failed"
     case .retired: "the pool is retired"
     case .unfit: "it could not be cleaned"
+    case .unanswered: "it did not answer"
     case .protocolViolation: "protocol violation"
     case .killed: "KILL"
     case .paused: "PAUSE"

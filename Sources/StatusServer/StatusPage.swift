@@ -88,6 +88,16 @@ enum StatusPage {
     td.time { white-space: nowrap; color: var(--quiet); width: 1%; }
     td.kind { white-space: nowrap; width: 1%; font-weight: 600; }
     .empty { padding: 12px 14px; }
+    th { padding: 8px 14px 4px; text-align: left; font-weight: 400; color: var(--quiet); }
+    .hosts tbody tr:first-child td { border-top: 1px solid var(--line); }
+    .hosts th, .hosts td { white-space: nowrap; width: 1%; }
+    .hosts td.host { font-weight: 600; white-space: normal; min-width: 12em; }
+    .hosts td.last, .hosts th:last-child { white-space: normal; width: auto; min-width: 16em; }
+    .hosts .pill.unknown { background: var(--moving); color: var(--text); }
+    .history { display: inline-flex; gap: 1px; vertical-align: -2px; }
+    .history i { width: 4px; height: 13px; border-radius: 1px; background: var(--good); }
+    .history i.bad { background: var(--bad); }
+    .history i.warn { background: var(--overflow); }
     @media (max-width: 600px) {
       .tiles { grid-template-columns: repeat(2, 1fr); }
       .tile b { font-size: 21px; }
@@ -96,6 +106,10 @@ enum StatusPage {
       td.time, td.kind { width: auto; }
       tr { display: block; padding: 7px 14px; border-top: 1px solid var(--line); }
       tr:first-child { border-top: 0; }
+      thead { display: none; }
+      .hosts tbody tr:first-child td { border-top: 0; }
+      .hosts td { width: auto; min-width: 0; }
+      .hosts td[data-name]::after { content: " " attr(data-name); color: var(--quiet); }
     }
     </style>
     </head>
@@ -125,6 +139,8 @@ enum StatusPage {
           <span><i class="over"></i>overflow</span>
           <span>the whole bar is the bound; rates and waits are of the last 5 s</span>
         </div>
+        <h2>Hosts</h2>
+        <div class="card"><table class="hosts" id="hosts"></table></div>
         <h2>Events</h2>
         <div class="card"><table id="events"></table></div>
       </div>
@@ -278,6 +294,46 @@ enum StatusPage {
       show("round trip", duration(pool.latency_us));
     }
 
+    function bytes(count) {
+      const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+      let unit = 0;
+      for (; count >= 1024 && unit < units.length - 1; unit++) count /= 1024;
+      return (unit && count < 10 ? count.toFixed(1) : Math.round(count)) + " " + units[unit];
+    }
+
+    /* What is known of a host: dials that are refused are worse news than what the probes say. */
+    function hostState(host) {
+      if (host.breaker !== "closed") return ["out of reach", "bad"];
+      if (host.state === "unknown") return [host.probed ? "unknown" : "not probed", "unknown"];
+      return host.state === "up" ? ["up", "good"] : ["down", "bad"];
+    }
+
+    function showHosts(hosts) {
+      const table = byID("hosts");
+      if (!hosts.length) return table.replaceChildren(make("caption", "empty quiet", "none known yet"));
+      const head = make("thead"), body = make("tbody"), names = head.appendChild(make("tr"));
+      for (const name of ["host", "state", "role", "round trip", "behind", "probes", "databases, last error"])
+        names.append(make("th", "", name));
+      body.append(...hosts.map(host => {
+        const row = make("tr"), cell = (className, text) => row.appendChild(make("td", className, text));
+        const [text, kind] = hostState(host);
+        cell("host", host.host);
+        cell("").append(make("span", "pill " + kind, text));
+        cell("", host.role ? host.role + (host.role === "primary" && host.read_only ? ", read-only" : "") : "–");
+        cell("", duration(host.latency_us)).dataset.name = "round trip";
+        cell("", host.lag_us === null ? "–" : host.lag_us === 0 ? "0 s"
+          : duration(host.lag_us) + (host.lag_bytes ? ", " + bytes(host.lag_bytes) : "")).dataset.name = "behind";
+        const history = cell("").appendChild(make("span", "history"));
+        history.setAttribute("role", "img");
+        history.setAttribute("aria-label", "the last probes, oldest first: " + (host.history || "none"));
+        history.append(...[...host.history].map(outcome => make("i", { "-": "bad", "!": "warn" }[outcome])));
+        const last = cell("last", host.databases.join(", "));
+        if (host.last_error) last.append(make("div", "error", host.last_error));
+        return row;
+      }));
+      table.replaceChildren(head, body);
+    }
+
     function showEvents(events) {
       const table = byID("events");
       if (!events.length) return table.replaceChildren(make("caption", "empty quiet", "none yet"));
@@ -335,6 +391,7 @@ enum StatusPage {
         : ill ? [ill + (ill > 1 ? " pools" : " pool") + " in trouble", "bad"] : ["serving", "good"]));
       byID("about").textContent = ["version " + now.version, "up " + age(now.time_us - now.start_time_us),
         now.workers + (now.workers === 1 ? " worker" : " workers"), now.event_loop].join(" · ");
+      showHosts(now.hosts);
       showEvents(now.events);
       byID("live").hidden = false;
     }

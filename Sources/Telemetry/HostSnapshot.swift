@@ -23,6 +23,8 @@ public struct HostSnapshot: Sendable, Equatable {
 
   /// `host:port`.
   public var host: String
+  /// The databases whose upstreams name it, by name; `*` among them.
+  public var databases: [String] = []
   /// One of ``states``: what the probes say.
   public var state = "unknown"
   /// One of ``breakerStates``: `closed` lets dials through.

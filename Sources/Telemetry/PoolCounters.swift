@@ -40,6 +40,8 @@ public struct PoolCounters: Sendable, Equatable {
   public var timeouts: UInt64 = 0
   /// Times that a limit was reached, in the order of `TimeLimit.allCases`.
   public var limitsExceeded = TimeLimit.allCases.map { _ in UInt64(0) }
+  /// Reads that went to the primary, in the order of `ReadFallback.allCases`.
+  public var readFallbacks = ReadFallback.allCases.map { _ in UInt64(0) }
   /// Pings that were answered.
   public var pingsOK: UInt64 = 0
   /// Pings that met a dead connection.
@@ -113,6 +115,7 @@ public struct PoolCounters: Sendable, Equatable {
     left.overflowCloses &+= right.overflowCloses
     left.timeouts &+= right.timeouts
     for index in left.limitsExceeded.indices { left.limitsExceeded[index] &+= right.limitsExceeded[index] }
+    for index in left.readFallbacks.indices { left.readFallbacks[index] &+= right.readFallbacks[index] }
     left.pingsOK &+= right.pingsOK
     left.pingsFailed &+= right.pingsFailed
     left.pingsTimedOut &+= right.pingsTimedOut

@@ -48,6 +48,8 @@ public final class PoolTelemetry: Sendable {
   public let timeouts = Counter()
   /// Times that a limit was reached, in the order of `TimeLimit.allCases`.
   private let limitsExceeded = InlineArray<4, Counter> { _ in Counter() }
+  /// Reads that went to the primary, in the order of `ReadFallback.allCases`. Counted for the pool for reads.
+  private let readFallbacks = InlineArray<5, Counter> { _ in Counter() }
   /// Pings that were answered.
   public let pingsOK = Counter()
   /// Pings that met a dead connection.
@@ -133,6 +135,12 @@ public final class PoolTelemetry: Sendable {
     limitsExceeded[index].add()
   }
 
+  /// A read goes to the primary instead.
+  public func count(_ fallback: ReadFallback) {
+    guard let index = ReadFallback.allCases.firstIndex(of: fallback) else { return }
+    readFallbacks[index].add()
+  }
+
   /// The counters and histograms now.
   public func counters() -> PoolCounters {
     var counters = PoolCounters()
@@ -158,6 +166,7 @@ public final class PoolTelemetry: Sendable {
     counters.overflowCloses = overflowCloses.count
     counters.timeouts = timeouts.count
     counters.limitsExceeded = limitsExceeded.indices.map { limitsExceeded[$0].count }
+    counters.readFallbacks = readFallbacks.indices.map { readFallbacks[$0].count }
     counters.pingsOK = pingsOK.count
     counters.pingsFailed = pingsFailed.count
     counters.pingsTimedOut = pingsTimedOut.count

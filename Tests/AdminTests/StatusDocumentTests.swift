@@ -21,6 +21,18 @@ import Testing
     #expect(pools[0]["standing"] as? String == "open")
   }
 
+  @Test func hostsComeWithWhatIsKnownOfThem() throws {
+    let document = try parse(StatusDocument.json(of: exampleDaemon()))
+    let hosts = try #require(document["hosts"] as? [[String: Any]])
+    #expect(hosts.map { $0["host"] as? String } == ["db1:5432", "db2:5432"])
+    #expect(hosts[0]["breaker"] as? String == "half_open")
+    #expect(hosts[0]["role"] is NSNull && hosts[0]["lag_us"] is NSNull)
+    #expect(hosts[0]["last_error"] as? String == "Connection refused")
+    #expect(hosts[1]["databases"] as? [String] == ["app"])
+    #expect(hosts[1]["lag_us"] as? Int == 2_500_000)
+    #expect(hosts[1]["history"] as? String == "-+")
+  }
+
   @Test func waitsComeAsBucketsThatTheBoundsExplain() throws {
     let document = try parse(StatusDocument.json(of: exampleDaemon()))
     let bounds = try #require(document["bucket_bounds_us"] as? [Int])
@@ -37,12 +49,18 @@ import Testing
     let hostile = "</script>\"}],\\\u{0}\u{1F}\u{2028}é\n"
     daemon.pools[0].database = hostile
     daemon.pools[0].lastError = hostile
+    daemon.hosts[0].host = hostile
+    daemon.hosts[0].databases = [hostile]
+    daemon.hosts[0].lastError = hostile
     daemon.events = [
       EventSnapshot(id: 3, time: UnixTime(microseconds: 5), kind: "connect_failed", pool: hostile, detail: hostile)
     ]
     let document = try parse(StatusDocument.json(of: daemon))
     let pools = try #require(document["pools"] as? [[String: Any]])
     #expect(pools.contains { $0["database"] as? String == hostile && $0["last_error"] as? String == hostile })
+    let hosts = try #require(document["hosts"] as? [[String: Any]])
+    #expect(hosts[0]["host"] as? String == hostile && hosts[0]["last_error"] as? String == hostile)
+    #expect(hosts[0]["databases"] as? [String] == [hostile])
     let events = try #require(document["events"] as? [[String: Any]])
     #expect(events[0]["detail"] as? String == hostile)
   }

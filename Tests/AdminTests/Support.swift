@@ -14,6 +14,7 @@ func exampleDaemon() -> DaemonSnapshot {
   ]
 
   var standby = HostSnapshot(host: "db2:5432")
+  standby.databases = ["app"]
   standby.state = "up"
   standby.role = "standby"
   standby.isReadOnly = true

@@ -14,7 +14,7 @@ from kit.postgres import PostgreSQL
 from kit.relay import Relay
 from kit.standby import hosts
 from kit.waiting import wait_until
-from kit.wire import Message, WireClient, error, kinds, query
+from kit.wire import Closed, Message, WireClient, error, kinds, query
 
 PRE_PING_TIMEOUT, CLOSE_TIMEOUT, POOL_TIMEOUT = 0.5, 1.0, 6.0
 POOL = {"pool_size": 5, "max_overflow": 0, "pre_ping_idle": "0s", "pre_ping_timeout": f"{PRE_PING_TIMEOUT * 1000:g}ms",
@@ -96,6 +96,7 @@ class Crowd:
     """Clients of pool `app`, which has all of its connections open, and a bystander."""
 
     def __init__(self, daemon: Lifeguard) -> None:
+        self.daemon = daemon
         self.clients = [WireClient.app(daemon.port) for _ in range(CLIENTS)]
         for client in self.clients:
             client.send(query("select pg_sleep(0.05)"))
@@ -169,6 +170,36 @@ def test_clients_of_a_frozen_server_get_the_other_host_in_time(lifeguard, frozen
     frozen.freeze()
     assert values(crowd.ask("select inet_server_port()")) == [str(postgres.port)] * CLIENTS
     assert crowd.seconds < POOL_TIMEOUT + SLACK
+    crowd.is_served()
+
+
+def test_a_frozen_host_does_not_hold_back_dials_to_the_other(lifeguard, frozen: PostgreSQL, postgres: PostgreSQL):
+    """Its connections count there until their ends have been waited for, which is longer than clients wait."""
+    settings = POOL | {"close_timeout": "60s", "pool_timeout": "20s"}
+    crowd = Crowd(lifeguard(pool=settings, **databases(hosts(frozen, postgres), postgres)))
+    frozen.freeze()
+    assert values(crowd.ask("select inet_server_port()")) == [str(postgres.port)] * CLIENTS
+    assert postgres.backends() <= POOL["pool_size"] + 1, "the bystander's included"
+    assert crowd.daemon.pool()["sv_closing"] == str(POOL["pool_size"])
+    frozen.thaw()
+    wait_until(lambda: crowd.daemon.pool()["sv_closing"] == "0", "the ends have come")
+    crowd.is_served()
+
+
+def test_no_host_gets_more_connections_than_the_bound_while_one_is_frozen(
+        lifeguard, frozen: PostgreSQL, postgres: PostgreSQL):
+    """The frozen one comes back while its connections are still being closed and clients wait for more."""
+    settings = POOL | {"close_timeout": "60s", "pool_timeout": "20s"}
+    crowd = Crowd(lifeguard(pool=settings, **databases(hosts(frozen, postgres), postgres)))
+    frozen.freeze()
+    with ThreadPoolExecutor(1) as thread:
+        answers = thread.submit(crowd.ask, "select pg_sleep(0.2)")
+        wait_until(lambda: int(crowd.daemon.pool()["sv_closing"]) > 0, "the pings have failed")
+        frozen.thaw()
+        while not answers.done():
+            assert frozen.backends() <= POOL["pool_size"]
+            assert postgres.backends() <= POOL["pool_size"] + 1, "the bystander's included"
+        assert [kinds(answer) for answer in answers.result()] == ["TDCZ"] * CLIENTS
     crowd.is_served()
 
 
@@ -281,6 +312,106 @@ def test_a_network_that_loses_packets_for_a_moment_costs_nobody_anything(
         answer = client.until_ready()
         assert values([answer]) == ["slow"] and kinds(answer) == "TDCZ"
         assert client.rows("select count(*) from marks") == [["1"]]
+
+
+# MARK: a server that freezes just after it was proven, before it has answered the daemon's own question
+
+#: One connection at a time, which is never pinged because it has just answered.
+PROVEN = POOL | {"pool_size": 1, "pre_ping_idle": "1h", "cancel_timeout": "1s"}
+
+
+@pytest.fixture
+def relay(marks: PostgreSQL) -> Iterator[Relay]:
+    """Before `marks`. Connections on which it is stopped swallow everything; new ones pass."""
+    with Relay(marks.port) as relay:
+        yield relay
+
+
+def through(relay: Relay) -> dict:
+    """A pool whose connections go through the relay."""
+    return {"databases.app": {"upstream": f"host=127.0.0.1 port={relay.port} user=app dbname=app sslmode=disable"}}
+
+
+def test_settings_that_are_not_confirmed_in_time_send_the_client_to_another_connection(lifeguard, relay: Relay):
+    """Nothing of its request had been sent."""
+    daemon = lifeguard(pool=PROVEN, **through(relay))
+    with WireClient.app(daemon.port) as client, WireClient.app(daemon.port) as other:
+        client.rows("set my.own = 'kept'")
+        other.rows("select 1")
+        relay.stop()
+        client.send(query("insert into marks values (current_setting('my.own')) returning mark"))
+        wait_until(lambda: relay.is_holding, "the settings are under way")
+        assert values([client.until_ready()]) == ["kept"]
+        assert other.rows("select mark from marks") == [["kept"]]
+
+
+def test_startup_settings_that_are_not_answered_in_time_are_tried_on_another_connection(lifeguard, relay: Relay):
+    daemon = lifeguard(pool=PROVEN, **through(relay))
+    with WireClient.app(daemon.port) as first:
+        first.rows("select 1")
+        relay.stop()
+        with WireClient(daemon.port, {"user": "app", "database": "app", "search_path": "pg_catalog"}) as client:
+            assert client.rows("show search_path") == [["pg_catalog"]]
+
+
+def test_a_request_behind_settings_that_are_not_answered_gets_its_error(lifeguard, relay: Relay):
+    """It may have been run, so nobody runs it again."""
+    daemon = lifeguard(pool=PROVEN, **through(relay))
+    with WireClient.app(daemon.port) as client, WireClient.app(daemon.port) as other:
+        client.rows("set application_name = 'client'")
+        other.rows("set application_name = 'other'")
+        client.rows("select 1")
+        other.rows("select 1")
+        relay.stop()
+        answer = client.ask(query("insert into marks values ('once')"))
+        assert kinds(answer) == "EZ" and error(answer)["C"] == "40003" and answer[-1].text == "I"
+        assert "did not answer in time" in error(answer)["D"]
+        assert client.rows("select count(*), current_setting('application_name') from marks") == [["0", "client"]]
+
+
+def test_a_request_behind_a_discard_that_is_not_answered_gets_its_error(lifeguard, relay: Relay):
+    daemon = lifeguard(pool=PROVEN, **through(relay))
+    with WireClient.app(daemon.port) as client, WireClient.app(daemon.port) as other:
+        client.rows("select 1")
+        other.rows("select 1")
+        relay.stop()
+        answer = client.ask(query("select lastval()"))
+        assert kinds(answer) == "EZ" and error(answer)["C"] == "40003" and answer[-1].text == "I"
+        assert error(client.ask(query("select lastval()")))["C"] == "55000"
+
+
+def test_a_held_begin_that_is_not_answered_in_time_opens_the_block_elsewhere(lifeguard, relay: Relay):
+    settings = through(relay)["databases.app"]
+    daemon = lifeguard(pool=PROVEN, **{"databases.app": settings | {"read_upstream": settings["upstream"]}})
+    with WireClient.app(daemon.port) as client:
+        client.rows("insert into marks values ('before')")
+        relay.stop()
+        client.rows("begin")
+        assert values([client.ask(query("insert into marks values ('inside') returning mark"))]) == ["inside"]
+        client.rows("rollback")
+        assert client.rows("select mark from marks") == [["before"]]
+
+
+def test_a_session_that_cannot_be_asked_about_is_lost_with_its_client(lifeguard, relay: Relay):
+    daemon = lifeguard(pool=PROVEN | {"pool_size": 2}, **through(relay))
+    with WireClient.app(daemon.port) as client, WireClient.app(daemon.port) as other:
+        client.rows("select 1")
+        relay.break_off(messages=len("TDCZ"))
+        assert kinds(client.ask(query("select pg_advisory_lock(1)"))) == "TDCZ"
+        client.send(query("select 2"))
+        assert error([client.receive()])["C"] == "08006"
+        with pytest.raises(Closed):
+            client.receive()
+        assert other.rows("select 'own reply'") == [["own reply"]]
+
+
+def test_a_block_in_statement_mode_that_cannot_be_rolled_back_is_refused_as_ever(lifeguard, relay: Relay):
+    daemon = lifeguard(pool=PROVEN | {"mode": "statement"}, **through(relay))
+    with WireClient.app(daemon.port) as client:
+        usual = client.ask(query("begin"))
+        relay.break_off(messages=len("CZ"))
+        assert [kinds(each) for each in (usual, client.ask(query("begin")))] == ["CEZ", "CEZ"]
+        assert client.rows("select 'own reply'") == [["own reply"]]
 
 
 def until_running(server: PostgreSQL, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 
@@ -216,3 +217,67 @@ def test_a_frozen_host_delays_nobody_else_and_its_clients_get_another_host(
         answer = client.until_ready()
         assert [message.values for message in answer if message.kind == "D"] == [["f"]]
     standby.thaw()
+
+
+# MARK: hosts that come back while nobody probes them
+
+
+def port_of(daemon: Lifeguard) -> int:
+    """Where a connection that is opened now goes."""
+    command(daemon, "RECONNECT app")
+    return int(daemon.psql("select inet_server_port()").stdout)
+
+
+def breaker(daemon: Lifeguard, server: PostgreSQL) -> str:
+    (row,) = [row for row in command(daemon, "SHOW HEALTH") if row["host"].endswith(f":{server.port}")]
+    return row["breaker"]
+
+
+def probers(server: PostgreSQL) -> str:
+    return server.psql("select count(*) from pg_stat_activity where application_name = 'lifeguard prober'")
+
+
+def test_an_unprobed_first_host_comes_back_into_use(lifeguard, primary: PostgreSQL, postgres: PostgreSQL):
+    daemon = lifeguard(**{"databases.app": {"upstream": hosts(primary, postgres)}})
+    assert port_of(daemon) == primary.port
+    primary.kill()
+    wait_until(lambda: daemon.pool()["sv_total"] == "0", "the loss is noticed")
+    assert port_of(daemon) == postgres.port
+    assert breaker(daemon, primary) != "closed"
+    primary.start()
+    # Nobody opens a connection meanwhile.
+    wait_until(lambda: breaker(daemon, primary) == "closed", "it is found", deadline=20)
+    assert port_of(daemon) == primary.port
+    wait_until(lambda: probers(primary) == "0", "nobody looks any more")
+    assert "host is up" in daemon.log()
+
+
+def test_an_unprobed_standby_that_is_preferred_comes_back_into_use(
+        lifeguard, primary: PostgreSQL, standby: Standby):
+    upstream = hosts(primary, standby, target_session_attrs="prefer-standby")
+    daemon = lifeguard(**{"databases.app": {"upstream": upstream}})
+    assert port_of(daemon) == standby.port
+    standby.kill()
+    wait_until(lambda: daemon.pool()["sv_total"] == "0", "the loss is noticed")
+    assert port_of(daemon) == primary.port
+    standby.start()
+    wait_until(lambda: breaker(daemon, standby) == "closed", "it is found", deadline=20)
+    assert port_of(daemon) == standby.port
+
+
+def test_an_unprobed_host_that_hangs_makes_no_client_wait(lifeguard, primary: PostgreSQL, postgres: PostgreSQL):
+    """It is looked for all the while, on a connection of its own."""
+    daemon = lifeguard(pool={"connect_timeout": "10s"}, health={"timeout": "2s"},
+                       **{"databases.app": {"upstream": hosts(primary, postgres)}})
+    assert port_of(daemon) == primary.port
+    primary.kill()
+    wait_until(lambda: daemon.pool()["sv_total"] == "0", "the loss is noticed")
+    assert port_of(daemon) == postgres.port
+    # The kernel takes connections, and nobody answers.
+    with socket.create_server(("127.0.0.1", primary.port)):
+        began = time.monotonic()
+        for _ in range(10):
+            assert port_of(daemon) == postgres.port
+        assert time.monotonic() - began < 10, "the time-out of a single dial to it"
+    primary.start()
+    wait_until(lambda: breaker(daemon, primary) == "closed", "it is found", deadline=20)

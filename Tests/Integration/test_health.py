@@ -68,6 +68,15 @@ def test_a_host_whose_upstream_names_no_user_is_probed_as_the_first_pool_that_co
     assert postgres.psql("select usename from pg_stat_activity where application_name = 'lifeguard prober'") == "app"
 
 
+def test_all_hosts_of_an_upstream_are_probed_as_soon_as_a_pool_has_connected_to_one(
+        lifeguard, postgres: PostgreSQL, own_postgres: PostgreSQL):
+    upstream = f"host=127.0.0.1,127.0.0.1 port={postgres.port},{own_postgres.port} dbname=app"
+    daemon = lifeguard(health=FAST, **{"databases.app": {"upstream": upstream}})
+    daemon.psql("select 1")
+    for server in (postgres, own_postgres):
+        wait_until(lambda: host(daemon, server.port)["state"] == "up", "the host is up")
+
+
 def test_a_server_that_stops_is_down_and_comes_back(lifeguard, own_postgres: PostgreSQL):
     daemon = lifeguard(upstream=own_postgres, health=FAST, **{"databases.app": {"upstream": own_postgres.conninfo()}})
     wait_until(lambda: host(daemon, own_postgres.port)["state"] == "up", "the host is up")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator
 
 import asyncpg
@@ -69,6 +70,14 @@ def daemon(servers, start) -> Lifeguard:
 
 def reads_pool(daemon: Lifeguard) -> dict[str, str]:
     return daemon.pool("app:reads/app")
+
+
+def fallbacks(daemon: Lifeguard) -> set[str]:
+    """Why reads have gone to the primary."""
+    counted = {match[1]: value for key, value in daemon.metrics().items() if value
+               and (match := re.match(r'lifeguard_pool_read_fallbacks_total.*app:reads.*reason="(\w+)"', key))}
+    assert reads_pool(daemon)["read_fallbacks"] == f"{sum(counted.values()):g}"
+    return set(counted)
 
 
 def tags(messages: list) -> list[str]:
@@ -666,6 +675,7 @@ def test_reads_go_to_the_primary_while_an_unprobed_standby_is_away(own_servers, 
         standby.kill()
         for _ in range(3):
             assert location(client, "begin read only") == PRIMARY
+        assert fallbacks(daemon) == {"unreachable"}
         standby.start()
         wait_until(lambda: location(client, "begin read only") == STANDBY, "reads go to the standby again", deadline=20)
 
@@ -707,6 +717,7 @@ def test_a_read_that_has_waited_too_long_goes_to_the_primary(servers, start):
         holder.ask(query("begin read only"))
         assert holder.rows(WHERE) == STANDBY
         assert location(client, "begin read only") == PRIMARY
+        assert fallbacks(daemon) == {"timeout"}
 
 
 def test_a_standby_that_refuses_the_login_is_no_error_of_the_client(servers, start):
@@ -715,6 +726,7 @@ def test_a_standby_that_refuses_the_login_is_no_error_of_the_client(servers, sta
     with WireClient.app(daemon.port) as client:
         for _ in range(3):
             assert location(client, "begin read only") == PRIMARY
+        assert fallbacks(daemon) == {"rejected"}
     assert "nowhere" in daemon.log()
 
 
@@ -730,6 +742,7 @@ def test_a_standby_beyond_max_lag_is_not_read_from(own_servers, start):
             client.ask(query("begin read only"))
             assert client.rows("select count(*) from behind") == [["0"]]
             client.ask(query("commit"))
+            assert fallbacks(daemon) == {"lag"}
         finally:
             standby.psql("select pg_wal_replay_resume()")
         wait_until(lambda: location(client, "begin read only") == STANDBY, "reads go to the standby again", deadline=20)
@@ -739,6 +752,7 @@ def test_a_standby_whose_lag_nobody_knows_is_not_read_from(servers, start):
     daemon = start(servers, max_lag="1s")
     with WireClient.app(daemon.port) as client:
         assert location(client, "begin read only") == PRIMARY
+        assert fallbacks(daemon) == {"lag"}
     assert "max_lag is set" in daemon.log()
 
 
@@ -758,6 +772,7 @@ def test_a_standby_that_is_promoted_is_not_read_from(own_servers, start):
             return int(rows[0][0])
 
         wait_until(lambda: port_of_reads() == own_servers[0].port, "reads go to the primary", deadline=20)
+        assert "role" in fallbacks(daemon)
         wait_until(lambda: reads_pool(daemon)["sv_total"] == "0", "no connection to it is left", deadline=20)
 
 

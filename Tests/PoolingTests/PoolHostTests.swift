@@ -127,4 +127,136 @@ struct PoolHostTests {
     script.checkin(0)
     #expect(script.state(0) != .closing)
   }
+
+  // MARK: Hosts that do not answer
+
+  /// A pool of two whose connections, both to host 0, are pinged for clients 1 and 2.
+  private func pinging() -> PoolScript {
+    let script = PoolScript {
+      $0.maxOverflow = 0
+      $0.prePing = true
+    }
+    script.fill(2)
+    script.wait(milliseconds: 2_000)
+    script.checkout(1)
+    script.checkout(2)
+    #expect(script.effects() == ["ping 1", "ping 0"])
+    return script
+  }
+
+  @Test("The permits of connections that do not answer serve dials to other hosts, before their ends are seen")
+  func silent() {
+    let script = pinging()
+    script.pinged(1, ok: false)
+    script.pinged(0, ok: false)
+    #expect(script.effects() == ["close 1 pingFailed", "dial 2", "close 0 pingFailed", "dial 3"])
+    #expect(script.avoided(2) == [0] && script.avoided(3) == [0], "host 0 has as many as the bound allows")
+    script.dialed(2, host: 1)
+    script.dialed(3, host: 1)
+    #expect(script.effects() == ["assign 1 to 2", "assign 2 to 3"])
+    script.checkout(3)
+    #expect(script.effects() == [], "host 1 has as many as the bound allows")
+    #expect(script.counts.open == 4)
+    script.closed(1)
+    script.closed(0)
+    #expect(script.effects() == [])
+    script.checkin(2)
+    #expect(script.effects() == ["assign 3 to 2"])
+  }
+
+  @Test("A dial that may end at the host that does not answer counts there")
+  func maybe() {
+    let script = PoolScript {
+      $0.maxOverflow = 1
+      $0.prePing = true
+    }
+    script.fill(2)
+    script.wait(milliseconds: 2_000)
+    script.checkout(1)
+    script.checkout(2)
+    script.pinged(1, ok: false)
+    script.pinged(0, ok: false)
+    #expect(script.effects() == ["ping 1", "ping 0", "close 1 pingFailed", "dial 2", "close 0 pingFailed", "dial 3"])
+    #expect(script.avoided(2) == [], "one more is within the bound")
+    #expect(script.avoided(3) == [0], "two are being closed, and the first dial may end there too")
+  }
+
+  @Test("Where no other host serves, the ends of those that do not answer are waited for")
+  func noOther() {
+    let script = pinging()
+    script.pinged(1, ok: false)
+    _ = script.effects()
+    script.noOtherHost(2)
+    #expect(script.effects() == [], "nothing is tried again at once")
+    script.pinged(0, ok: false)
+    #expect(script.effects() == ["close 0 pingFailed"])
+    #expect(script.counts.standing == .open, "of the hosts that were left out nothing is known")
+    script.closed(1)
+    #expect(script.effects() == ["dial 3"])
+    #expect(script.avoided(3) == [], "the bound holds by itself")
+  }
+
+  @Test("A dial that had to leave hosts out and fails is no outage")
+  func otherFails() {
+    let script = pinging()
+    script.pinged(1, ok: false)
+    _ = script.effects()
+    script.dialFailed(2, .rejected)
+    #expect(script.effects() == [])
+    #expect(script.counts.standing == .open)
+    script.hostsChanged()
+    #expect(script.effects() == ["dial 3"])
+    #expect(script.avoided(3) == [0])
+  }
+
+  @Test("Connections of the same host that were idle give their permits too")
+  func idleOnes() {
+    let script = PoolScript {
+      $0.poolSize = 3
+      $0.maxOverflow = 0
+      $0.prePing = true
+    }
+    script.fill(3)
+    script.wait(milliseconds: 2_000)
+    script.checkout(1)
+    script.pinged(2, ok: false)
+    #expect(script.effects() == ["ping 2", "close 2 pingFailed", "close 0 generation", "dial 3"])
+    script.checkout(2)
+    #expect(script.effects() == ["dial 4"])
+    script.checkout(3)
+    #expect(script.effects() == ["close 1 generation", "dial 5"], "nobody waits for its end")
+    #expect(script.avoided(5) == [0])
+  }
+
+  @Test("A question of the daemon's that is not answered is a missed ping")
+  func unanswered() {
+    let script = PoolScript {
+      $0.poolSize = 1
+      $0.maxOverflow = 0
+    }
+    script.fill(1)
+    script.checkout(1)
+    script.discard(0, .unanswered)
+    script.checkout(2)
+    #expect(script.effects() == ["assign 1 to 0", "close 0 unanswered", "dial 1"])
+    #expect(script.avoided(1) == [0])
+  }
+
+  @Test("A connection that answers after all is like any other")
+  func answersAgain() {
+    let script = PoolScript {
+      $0.maxOverflow = 0
+      $0.prePing = true
+    }
+    script.fill(2)
+    script.checkout(1)
+    script.wait(milliseconds: 2_000)
+    script.checkout(2)
+    script.pinged(0, ok: false)
+    _ = script.effects()
+    script.checkin(1)
+    #expect(script.effects() == ["close 1 generation"])
+    script.checkout(3)
+    #expect(script.effects() == [], "its end comes at once, and is waited for")
+  }
 }

@@ -68,6 +68,22 @@ final class PoolScript {
     collect()
   }
 
+  func noOtherHost(_ server: Int) {
+    machine.noOtherHost(servers[server], now: now)
+    collect()
+  }
+
+  func hostsChanged() {
+    machine.hostsChanged(pool, now: now)
+    collect()
+  }
+
+  /// The numbers of the hosts that the dial leaves out, of the first four.
+  func avoided(_ server: Int) -> [UInt32] {
+    let hosts = machine.avoidedHosts(servers[server])
+    return (0..<4).filter { hosts.contains($0) }
+  }
+
   func outdate(_ server: Int) {
     machine.outdate(servers[server], now: now)
     collect()

@@ -72,10 +72,13 @@ extension SimulationWorld {
     let isShut = counts.standing != .open && now < pools[pool].lastDialFailureAt + longestPause
     let isWide = counts.standing == .open && pools[pool].dialSuccessesSinceFailure > 5
     guard isWide || (!isShut && counts.dialing == 0) else { return }
-    guard counts.open < pools[pool].configuration.bound else { return }
+    // Permits of connections that do not answer serve dials to the other server.
+    let lent = pools[pool].isWithoutAlternative ? 0 : machine.silentClosing(pools[pool].id)
+    guard counts.open - lent < pools[pool].configuration.bound else { return }
     // What is being closed will serve it, or show what else it lacks.
     let isClosing = pools.indices.contains { other in
-      machine.counts(pools[other].id).closing > 0 && pools[other].limits.contains { pools[pool].limits.contains($0) }
+      machine.counts(pools[other].id).closing > (other == pool ? lent : 0)
+        && pools[other].limits.contains { pools[pool].limits.contains($0) }
     }
     let isBlocked = pools[pool].limits.contains { limit in
       var open = 0

@@ -18,7 +18,19 @@ extension SimulationWorld {
   private mutating func dial(_ token: ServerToken, _ id: PoolID) {
     let pool = pools.firstIndex { $0.id == id }!
     dialCount += 1
-    require(pools[pool].open < pools[pool].configuration.bound || isBatching, "a dial needs a permit of the pool")
+    let avoided = machine.avoidedHosts(token)
+    let silent = servers.count { $0.pool == pool && $0.state == .closing && $0.isSilent }
+    require(
+      pools[pool].open - silent < pools[pool].configuration.bound || isBatching, "a dial needs a permit of the pool")
+    require(silent > 0 || avoided.isEmpty || isBatching, "a dial goes to any host while all answer")
+    for replica in 0..<pools[pool].replicaCount where !avoided.contains(replica) {
+      let connections = servers.count { server in
+        server.pool == pool && server.state != .none
+          && (server.state == .dialing ? !server.avoided.contains(replica) : server.replica == replica)
+      }
+      require(
+        connections < pools[pool].configuration.bound || isBatching, "no server has more connections than the bound")
+    }
     pools[pool].open += 1
     for limit in pools[pool].limits {
       require(limits[limit].open < limits[limit].maximum || isBatching, "a dial needs a permit of each limit")
@@ -28,11 +40,21 @@ extension SimulationWorld {
     while servers.count <= Int(token.index) { servers.append(Server()) }
     require(servers[Int(token.index)].state == .none, "a slot is used again once it is free")
     servers[Int(token.index)] = Server(
-      state: .dialing, token: token, pool: pool, openedAt: now, dialNumber: dialCount)
+      state: .dialing, token: token, pool: pool, openedAt: now, dialNumber: dialCount, avoided: avoided)
+    if !avoided.isEmpty, replicas(for: Int(token.index)).isEmpty || random.permille(200) {
+      return noOtherHost(Int(token.index))
+    }
     guard admit(Int(token.index)) else { return }
     guard let outageBegan = pools[pool].outageDialNumber else { return }
     let trials = servers.count { $0.state == .dialing && $0.pool == pool && $0.dialNumber > outageBegan }
     require(trials == 1 || isBatching, "one trial at a time in an outage")
+  }
+
+  /// None of the servers that the dial may go to would serve.
+  private mutating func noOtherHost(_ server: Int) {
+    pools[servers[server].pool].isWithoutAlternative = true
+    forget(server)
+    machine.noOtherHost(servers[server].token, now: now)
   }
 
   /// Asks the host's breaker.
@@ -100,7 +122,8 @@ extension SimulationWorld {
       return
     }
     switch reason {
-    case .unfit, .protocolViolation, .pingFailed, .killed: require(servers[server].state == .closing, "as was ordered")
+    case .unfit, .unanswered, .protocolViolation, .pingFailed, .killed:
+      require(servers[server].state == .closing, "as was ordered")
     case .retired: require(servers[server].state == .open || servers[server].state == .testing, "lent to nobody")
     case .recycled, .generation, .overflow, .shrunk, .limit, .paused:
       require(servers[server].state == .open, "a connection in use is not closed")

@@ -33,6 +33,10 @@ struct SimulationWorld: ~Copyable {
     var replica: UInt32 = 0
     /// Its host went down, or is not the right one any more.
     var isOutdated = false
+    /// Those of the pool's servers that its dial leaves out.
+    var avoided = HostSet()
+    /// It, or one to the same server, has left a question unanswered, and it has answered nothing since.
+    var isSilent = false
   }
 
   /// What the server says to a pool's logins.
@@ -54,6 +58,10 @@ struct SimulationWorld: ~Copyable {
     var configuration: PoolConfiguration
     var limits: [Int]
     var host: Int
+    /// How many servers there are behind the host; 1 or 2.
+    var replicaCount: UInt32
+    /// Since connections were silent last, it was said that no other server would do.
+    var isWithoutAlternative = false
     var welcome = Welcome.accepts
     var isPaused = false
     var isRetired = false
@@ -188,6 +196,9 @@ struct SimulationWorld: ~Copyable {
       } else if random.permille(5) {
         machine.outdate(server.token, now: now)
         servers[index].isOutdated = true
+      } else if random.permille(2) {
+        pools[server.pool].isWithoutAlternative = false
+        machine.hostsChanged(pools[server.pool].id, now: now)
       }
     case .testing:
       switch random.below(100) {
@@ -275,6 +286,7 @@ struct SimulationWorld: ~Copyable {
 
   mutating func checkin(_ server: Int) {
     servers[server].provenAt = now
+    servers[server].isSilent = false
     machine.checkin(servers[server].token, settings: UInt32(random.below(3)), now: now)
   }
 
@@ -289,8 +301,14 @@ struct SimulationWorld: ~Copyable {
   }
 
   mutating func discard(_ server: Int) {
+    let reason = [CloseReason.unfit, .protocolViolation, .unanswered].randomElement(using: &random)!
+    let isClosing = machine.state(of: servers[server].token) == .closing
+    if reason == .unanswered, !isClosing {
+      pools[servers[server].pool].suspectAt = now
+      servers[server].isSilent = true
+    }
     leave(server, for: .closing)
-    machine.discard(servers[server].token, random.permille(500) ? .unfit : .protocolViolation, now: now)
+    machine.discard(servers[server].token, reason, now: now)
   }
 
   private mutating func hold(_ server: Int) {
@@ -302,7 +320,7 @@ struct SimulationWorld: ~Copyable {
     let kind = [LossKind.eof, .terminated, .crashed, .cannotConnectNow].randomElement(using: &random)!
     leave(server, for: .closing)
     pools[servers[server].pool].suspectAt = now
-    if kind == .crashed || kind == .cannotConnectNow { hostWentDown(server) }
+    if kind == .crashed || kind == .cannotConnectNow { hostWentDown(server, isSilent: false) }
     forget(server)
     machine.lost(servers[server].token, kind, now: now)
   }
@@ -312,6 +330,7 @@ struct SimulationWorld: ~Copyable {
     if servers[server].state == .settling {
       servers[server].state = .open
       servers[server].provenAt = now
+      servers[server].isSilent = false
       machine.settled(servers[server].token, settings: UInt32(random.below(3)), now: now)
     } else {
       forget(server)
@@ -321,19 +340,22 @@ struct SimulationWorld: ~Copyable {
 
   mutating func pinged(_ server: Int, ok: Bool) {
     servers[server].state = ok ? .open : .closing
-    if ok { servers[server].provenAt = now } else { hostWentDown(server) }
+    servers[server].isSilent = !ok
+    if ok { servers[server].provenAt = now } else { hostWentDown(server, isSilent: true) }
     machine.pinged(servers[server].token, ok: ok, now: now)
   }
 
   /// A connection that is not old already shows that its server went down: so are the pool's others to that server. One
   /// that is to be closed, whether or not that effect has been carried out, shows nothing.
-  private mutating func hostWentDown(_ server: Int) {
+  private mutating func hostWentDown(_ server: Int, isSilent: Bool) {
     let token = servers[server].token
     guard !machine.isOutdated(token), machine.state(of: token) != .closing else { return }
     for other in servers.indices
     where servers[other].pool == servers[server].pool && servers[other].replica == servers[server].replica {
       switch servers[other].state {
-      case .open, .testing, .active, .settling: servers[other].isOutdated = true
+      case .open, .testing, .active, .settling:
+        servers[other].isOutdated = true
+        if isSilent { servers[other].isSilent = true }
       case .none, .dialing, .closing: break
       }
     }
@@ -347,15 +369,21 @@ struct SimulationWorld: ~Copyable {
     pools[pool].dialSuccessesSinceFailure += 1
     pools[pool].outageDialNumber = nil
     servers[server].trial = nil
-    servers[server].replica = UInt32(random.below(2))
+    servers[server].replica = replicas(for: server).randomElement(using: &random)!
     machine.dialed(
       servers[server].token, host: servers[server].replica, settings: UInt32(random.below(3)),
       recycleJitterPermille: servers[server].recycleJitterPermille, now: now)
     hostAnswered(pools[pool].host)
   }
 
+  /// The servers that the dial may end at.
+  func replicas(for server: Int) -> [UInt32] {
+    (0..<pools[servers[server].pool].replicaCount).filter { !servers[server].avoided.contains($0) }
+  }
+
   mutating func dialFailed(_ server: Int, _ verdict: DialVerdict) {
     let pool = servers[server].pool
+    if !servers[server].avoided.isEmpty { pools[pool].isWithoutAlternative = true }
     pools[pool].lastDialFailureAt = now
     pools[pool].dialSuccessesSinceFailure = 0
     let standing = machine.counts(pools[pool].id).standing
@@ -396,7 +424,7 @@ struct SimulationWorld: ~Copyable {
   }
 
   /// The connection does not exist any more.
-  private mutating func forget(_ server: Int) {
+  mutating func forget(_ server: Int) {
     let pool = servers[server].pool
     servers[server].state = .none
     servers[server].holds = 0
@@ -436,7 +464,10 @@ struct SimulationWorld: ~Copyable {
     // All are under the total, and each is under one of the other two.
     let above = [0, 1 + random.below(limits.count - 1)]
     let id = machine.addPool(configuration, limits: above.map { limits[$0].id }, now: now)
-    pools.append(ModelPool(id: id, configuration: configuration, limits: above, host: random.below(hosts.count)))
+    pools.append(
+      ModelPool(
+        id: id, configuration: configuration, limits: above, host: random.below(hosts.count),
+        replicaCount: random.permille(700) ? 2 : 1))
   }
 
   /// Removes what is retired and empty, as a reload does, and adds another pool in its place.

@@ -162,4 +162,78 @@ struct PoolHostsTests {
     _ = record.record(.refused("who?"), HostHealth.Rules(rise: 1, fall: 1), now)
     #expect(record.saw(.standby) == .news(before: .primary))
   }
+
+  private func set(_ numbers: UInt32...) -> HostSet {
+    numbers.reduce(into: HostSet()) { $0.insert($1) }
+  }
+
+  @Test("a host that does not answer comes last, and one that is full is left out")
+  func silent() throws {
+    guard case .go(let last) = hosts.admit(isWanted: true, silent: set(0), now) else { throw Refused() }
+    #expect(names(last) == "bca")
+    guard case .go(let others) = hosts.admit(isWanted: true, avoiding: set(0, 2), silent: set(0, 2), now) else {
+      throw Refused()
+    }
+    #expect(names(others) == "b")
+  }
+
+  @Test("instead of a host that is full no other is tried that would not serve")
+  func noOther() throws {
+    probe(1, .standby)
+    probe(2, .standby)
+    guard case .noOther = hosts.admit(isWanted: true, avoiding: set(0), silent: set(0), now) else { throw Refused() }
+  }
+
+  @Test("a dial tells whom it passes over for one that serves")
+  mutating func overlooked() throws {
+    #expect(try admission().overlooked.isEmpty)
+    _ = dialed(try admission(), reached: "c", [("a", .unreachable), ("b", .wrongRole)])
+    #expect(try admission().overlooked.map(\.host.name) == ["a", "b"])
+    #expect(hosts.missed.map(\.host.name) == ["a"])
+  }
+
+  @Test("a host keeps its number when a reload changes the upstream")
+  func numbers() throws {
+    let later = try ConnectionTarget(conninfo: "host=d,c,a port=1")
+    let hosts = PoolHosts(later.hosts.map { HostRecord($0) }, HostWish(.any), after: hosts)
+    #expect(target.hosts.map { hosts.number(of: $0) } == [0, 1, 2])
+    #expect(later.hosts.map { hosts.number(of: $0) } == [3, 2, 0])
+  }
+
+  @Test("one that nobody probes is looked for while it cannot be reached, and once in a while in the wrong role")
+  func looks() {
+    let record = records[0]
+    #expect(record.isToBeSought(now))
+    #expect(!record.isToBeSought(now + 29_000_000_000))
+    #expect(record.isToBeSought(now + 31_000_000_000))
+    record.failed(.refused, "no", trial: nil, jitterPermille: 0, now)
+    #expect(record.isToBeSought(now + 31_000_000_000))
+    record.setProbed(true)
+    #expect(!record.isToBeSought(now + 99_000_000_000))
+  }
+
+  @Test("a reply to anybody outvotes a probe that fails within a second after it")
+  func outvoted() {
+    let record = records[0]
+    let rules = HostHealth.Rules(rise: 1, fall: 1)
+    record.replied(at: now.nanoseconds)
+    _ = record.record(.failed("no"), rules, now + 900_000_000)
+    #expect(!record.isDown)
+    _ = record.record(.failed("no"), rules, now + 1_100_000_000)
+    #expect(record.isDown)
+  }
+
+  @Test("a host that has not answered anybody for long enough is out of reach")
+  func keptSilent() {
+    let record = records[0]
+    record.replied(at: 5_000_000_000)
+    #expect(!record.keptSilent(for: 1_000_000_000, "nothing", at: 5_500_000_000, jitterPermille: 0))
+    #expect(record.passes)
+    #expect(record.keptSilent(for: 1_000_000_000, "nothing", at: 6_500_000_000, jitterPermille: 0))
+    #expect(!record.passes && record.lastFailure == "nothing")
+    #expect(!record.keptSilent(for: 1_000_000_000, "nothing", at: 7_500_000_000, jitterPermille: 0))
+    probe(1, .primary)
+    #expect(!records[1].keptSilent(for: 1_000_000_000, "nothing", at: 7_500_000_000, jitterPermille: 0))
+    #expect(records[1].passes, "its last probe was answered")
+  }
 }

@@ -39,7 +39,9 @@ TIMES_IN_STATS = {
 OTHER_COUNTERS = (
     "connects", "connect_failures", "checkouts", "checkins", "invalidations", "recycles", "overflow_dials",
     "overflow_closes", "timeouts", "limits_exceeded/query_timeout", "limits_exceeded/transaction_timeout",
-    "limits_exceeded/idle_transaction_timeout", "limits_exceeded/client_idle_timeout", "pings/ok", "pings/failed", "pings/timed_out", "checkout_proofs/recent",
+    "limits_exceeded/idle_transaction_timeout", "limits_exceeded/client_idle_timeout", "read_fallbacks/lag", "read_fallbacks/unreachable",
+    "read_fallbacks/role", "read_fallbacks/timeout", "read_fallbacks/rejected", "pings/ok", "pings/failed",
+    "pings/timed_out", "checkout_proofs/recent",
     "checkout_proofs/ping", "checkout_proofs/dial", "idle_losses", "cancels", "settings_applied",
     "settings_confirmed", "session_inspections", "session_scrubs", "statement_heals",
 )
@@ -107,7 +109,8 @@ def compare_metrics(scrape: Scrape, account: Account, expect: Callable) -> None:
     assert set(counts) <= set(COUNTERS), set(counts) - set(COUNTERS)
     for name in COUNTERS:
         family, _, part = name.partition("/")
-        label_name = {"checkout_proofs": "proof", "limits_exceeded": "limit"}.get(family, "outcome")
+        labels = {"checkout_proofs": "proof", "limits_exceeded": "limit", "read_fallbacks": "reason"}
+        label_name = labels.get(family, "outcome")
         shown = scrape.pool(account, f"{family}_total", **({label_name: part} if part else {}))
         expect(f"{label} {name}", shown, counts[name])
     expect(f"{label} checkouts - checkins",
