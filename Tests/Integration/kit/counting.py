@@ -19,8 +19,8 @@ from .processes import run, spawn
 from .waiting import wait_until
 from .wire import SYNC, WireClient, bind, execute, parse, query
 
-#: As long as that of `pgbench -S`.
-STATEMENT = "SELECT relname FROM pg_class WHERE oid = 12345;"
+#: As long as that of `pgbench -S`, and as plain.
+STATEMENT = "SELECT 'abalance' AS abalance, 7 AS bid WHERE 12345 = 12345;"
 #: The requests of a transaction, each of which is answered before the next one.
 TRANSACTIONS = {
     "simple": [[query(STATEMENT)]],
@@ -174,8 +174,8 @@ class Callgrind:
         return int(re.search(r"^totals: (\d+)", profile.read_text(), re.M)[1])
 
     @staticmethod
-    def costliest(profile: Path, count: int = 40) -> str:
-        """The functions that most instructions are in, without those that they call."""
+    def costs(profile: Path) -> Counter[str]:
+        """By (mangled) name, the instructions of each function without those that it calls."""
         names: dict[str, str] = {}
         costs: Counter[str] = Counter()
         function, is_call = "", False
@@ -189,5 +189,9 @@ class Callgrind:
             elif match := re.match(r"[-+*\d]\S* (\d+)$", line):
                 costs[function] += 0 if is_call else int(match[1])
                 is_call = False
-        text = "\n".join(f"{cost:11,} {names.get(function)}" for function, cost in costs.most_common(count))
-        return demangled(text)
+        return Counter({names.get(function, function): cost for function, cost in costs.items()})
+
+    @classmethod
+    def costliest(cls, profile: Path, count: int = 40) -> str:
+        """The functions that most instructions are in, without those that they call."""
+        return demangled("\n".join(f"{cost:11,} {name}" for name, cost in cls.costs(profile).most_common(count)))
