@@ -38,6 +38,13 @@ struct Pool {
   var nextReplacementAt = MonotonicTime.distantPast
   /// `minSize` is refilled no sooner.
   var refillAt = MonotonicTime.distantPast
+  /// When all connections that there were became old last.
+  var generationAt = MonotonicTime.distantPast
+
+  /// What there is to know where the pool is one of several shards; nil for a pool that has one worker.
+  var shard: Shard?
+  /// Other shards could use idle connections of this one.
+  var isBesieged = false
 
   init(_ configuration: PoolConfiguration, limits: [Int], slotGeneration: UInt32) {
     self.configuration = configuration
