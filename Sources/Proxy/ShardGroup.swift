@@ -1,7 +1,8 @@
 import Locking
 import Pooling
 import Settings
-import Synchronization
+
+import struct Synchronization.Atomic
 
 /// What the shards of one pool have in common: where they are, and what nobody may do twice. Any thread.
 ///

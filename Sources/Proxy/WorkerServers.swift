@@ -350,12 +350,7 @@ extension Worker {
     case .handOver:
       dropServer(server)
       handOverFailed(server, "the server closed the connection: \(detail)")
-    case .departing:
-      pool.telemetry.invalidations.add()
-      pool.telemetry.idleLosses.add()
-      environment.log(
-        .serverLost(pool: pool.label, server: server.id, processID: server.link.processID, reason: detail))
-      departureFailed(server)
+    case .departing: departureFailed(server, detail)
     case .none, .ping, .settings, .opening, .inspection, .fence, .blockRollback, .cancelBeforeCleanup, .cleanup, .reset,
       .deallocation:
       environment.log(
@@ -374,10 +369,7 @@ extension Worker {
   func protocolViolated(_ server: Server, _ type: UInt8) {
     environment.log(
       .protocolViolated(pool: server.pool.label, server: server.id, processID: server.link.processID, type: type))
-    if case .departing = server.work {
-      server.pool.telemetry.invalidations.add()
-      return departureFailed(server)
-    }
+    if case .departing = server.work { return departureFailed(server, CloseReason.protocolViolation.text) }
     abandonServer(
       server, reason: .protocolViolation, detail: "the server sent a message that no request asked for")
   }

@@ -95,8 +95,9 @@ extension Worker {
     departing[token] = server
   }
 
-  /// The end of a connection has been seen before it left: its permit goes alone.
-  func departureFailed(_ server: Server) {
+  /// The end of a connection has been seen, or is certain, before it left: its permit goes alone.
+  func departureFailed(_ server: Server, _ reason: String) {
+    noteLoss(of: server.id, server.link, server.pool, reason)
     departing[server.token] = nil
     loop.close(server)
     server.link.finish()
@@ -125,10 +126,10 @@ extension Worker {
     var gift = gift
     var move: ServerMove?
     if let token = gift.server?.token {
-      if let server = departing[token], server.fatal != nil { departureFailed(server) }
+      if let server = departing[token], let fatal = server.fatal { departureFailed(server, fatal.message.text) }
       if let server = departing.removeValue(forKey: token) { move = ServerMove(server) }
       if let ended = move, ended.hasEnded {
-        noteLoss(of: ended, pool)
+        noteLoss(of: ended.id, ended.link, pool, StreamEnd.endOfStream.text)
         ended.close()
         move = nil
       }
@@ -145,12 +146,10 @@ extension Worker {
     }
   }
 
-  private func noteLoss(of move: ServerMove, _ pool: Pool) {
+  private func noteLoss(of server: Int64, _ link: ServerLink, _ pool: Pool, _ reason: String) {
     pool.telemetry.invalidations.add()
     pool.telemetry.idleLosses.add()
-    environment.log(
-      .serverLost(
-        pool: pool.label, server: move.id, processID: move.link.processID, reason: StreamEnd.endOfStream.text))
+    environment.log(.serverLost(pool: pool.label, server: server, processID: link.processID, reason: reason))
   }
 
   /// A shard is about to be no more: what it does not use others may have.
