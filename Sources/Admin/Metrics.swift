@@ -221,6 +221,10 @@ public enum Metrics {
     counter(
       "session_scrubs", "Times that a connection was cleaned of what no text showed before another client got it.",
       \.scrubs)
+    counter("shard_permits", "Permits that shards of the pool got from others (pool_workers).", \.shardPermits)
+    counter(
+      "shard_connections", "Server connections that shards of the pool got from others (pool_workers).",
+      \.shardConnections)
   }
 
   private static func writeHistograms(_ pools: [LabelledPool], to writer: inout MetricsWriter) {
@@ -246,6 +250,9 @@ public enum Metrics {
     histogram(
       "idle_in_transaction", "From a ReadyForQuery inside a transaction block to the client's next request.",
       \.idleInTransaction)
+    histogram(
+      "shard_transfer", "How long a shard's client waited for a permit or connection that another shard had to spare.",
+      \.shardTransfer)
   }
 
   /// How many durations there were up to each bound, and all of them at the end.

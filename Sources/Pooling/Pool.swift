@@ -43,6 +43,13 @@ struct Pool {
   var nextReplacementAt = MonotonicTime.distantPast
   /// `minSize` is refilled no sooner.
   var refillAt = MonotonicTime.distantPast
+  /// When all connections that there were became old last.
+  var generationAt = MonotonicTime.distantPast
+
+  /// What there is to know where the pool is one of several shards; nil for a pool that has one worker.
+  var shard: Shard?
+  /// Other shards could use idle connections of this one.
+  var isBesieged = false
 
   init(_ configuration: PoolConfiguration, limits: [Int], slotGeneration: UInt32) {
     self.configuration = configuration
@@ -73,8 +80,8 @@ struct Pool {
   var supplies: Int { count(.dialing) + count(.testing) }
 
   /// Permits of connections whose server does not answer. They still count there, but not on another server: a dial to
-  /// another host may be made with them.
-  var lent: Int { isWithoutAlternative ? 0 : silentClosing }
+  /// another host may be made with them. Not so those of a shard, which does not know what others have on that host.
+  var lent: Int { isWithoutAlternative || shard != nil ? 0 : silentClosing }
 
   /// No permit is left for a further dial.
   var isAtBound: Bool { open - lent >= configuration.bound }

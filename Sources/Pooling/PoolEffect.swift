@@ -13,6 +13,8 @@ public enum PoolEffect: Equatable, Sendable {
   case close(ServerToken, CloseReason)
   /// The client gets no connection.
   case fail(ClientToken, WaitFailure)
+  /// The connection goes to another shard, as one of the messages says that `nextShardMessage` names; its token is void.
+  case depart(ServerToken)
 }
 
 /// Why a server connection is closed.

@@ -88,6 +88,8 @@ extension PoolSet {
       precondition(length(of: pools[pool].idle, state: .idle, pool) == pools[pool].count(.idle))
       precondition(length(of: pools[pool].stale, state: .stale, pool) == pools[pool].count(.stale))
       checkQueue(pool)
+      checkShard(pool)
+      if pools[pool].isBesieged { starved += 1 }
       guard pools[pool].blockedBy != Pool.notBlocked else { continue }
       starved += 1
       precondition(limits[pools[pool].blockedBy].starved.contains(pool) && !pools[pool].queue.isEmpty)
@@ -97,6 +99,17 @@ extension PoolSet {
       precondition(limits[limit].open == limits[limit].pools.reduce(0) { $0 + pools[$1].open })
       precondition(limits[limit].closing == limits[limit].pools.reduce(0) { $0 + pools[$1].count(.closing) })
     }
+  }
+
+  private func checkShard(_ pool: Int) {
+    guard let shard = pools[pool].shard else {
+      precondition(!pools[pool].isBesieged)
+      return
+    }
+    precondition(pools[pool].configuration == shard.configuration)
+    precondition(pools[pool].isBesieged == shard.isBesieged)
+    precondition(shard.hungers[shard.number] == nil)
+    precondition(shard.hungers.allSatisfy { $0.map { !$0.isOver && $0.connections >= 0 && $0.permits >= 0 } ?? true })
   }
 
   /// Walks the list from its newest to its oldest; also checks the order, state and pool of each.

@@ -2,8 +2,9 @@
 extension PoolSet {
   /// How many idle connections are looked at for one with the wanted settings.
   private static let settingsCandidates = 8
-  /// How long a pool without any connection waits before it takes one that a busy pool has a client for.
-  private static let starvationNanoseconds: Int64 = 100_000_000
+  /// How long a pool without any connection waits before it takes one that a busy pool has a client for; and how much
+  /// longer the waiters of another shard have to have waited.
+  static let starvationNanoseconds: Int64 = 100_000_000
 
   // MARK: A connection becomes available
 
@@ -17,9 +18,8 @@ extension PoolSet {
       move(server, to: .parked)
     } else if servers[server].needsPing {
       ping(server)
-    } else if starvedCount > 0, let claimant = claimant(to: server, now) {
-      close(server, .limit, for: claimant)
-      pump(pool, now)
+    } else if starvedCount > 0, handOn(server, now) {
+      return
     } else if !pools[pool].queue.isEmpty, !pools[pool].isPaused {
       let client = pools[pool].queue.first
       dequeue(client, from: pool)
@@ -27,6 +27,17 @@ extension PoolSet {
     } else {
       rest(server, now)
     }
+  }
+
+  /// Gives the connection, or its permit, to those who need it more than this pool's waiters.
+  ///
+  /// - Returns: whether there are any.
+  private mutating func handOn(_ server: Int, _ now: MonotonicTime) -> Bool {
+    guard let claimant = claimant(to: server, now) else { return giveIfWanted(server, now) }
+    let pool = Int(servers[server].pool)
+    close(server, .limit, for: claimant)
+    pump(pool, now)
+    return true
   }
 
   /// Why the connection must not be lent again; nil when it may.
@@ -111,7 +122,7 @@ extension PoolSet {
 
   /// Asks for a ping. It is a supply of the pool and not tied to a client: whatever becomes available first goes to who
   /// waits longest.
-  private mutating func ping(_ server: Int) {
+  mutating func ping(_ server: Int) {
     move(server, to: .testing)
     effects.append(.ping(servers.token(server)))
   }
@@ -164,7 +175,7 @@ extension PoolSet {
   }
 
   /// The idle connection that is next to be lent, proven or not. Those that are too old are closed on the way.
-  private mutating func firstIdle(_ pool: Int, _ now: MonotonicTime) -> Int? {
+  mutating func firstIdle(_ pool: Int, _ now: MonotonicTime) -> Int? {
     while true {
       let place = pools[pool].configuration.useLIFO ? pools[pool].idle.newest : pools[pool].idle.oldest
       guard place != ServerTable.none else { return nil }
@@ -269,7 +280,7 @@ extension PoolSet {
     }
   }
 
-  private func longestWait(_ pool: Int) -> MonotonicTime {
+  func longestWait(_ pool: Int) -> MonotonicTime {
     pools[pool].queue.isEmpty ? .distantFuture : waiters[pools[pool].queue.first].since
   }
 
@@ -278,6 +289,8 @@ extension PoolSet {
   /// Fails the waiters for whom waiting makes no sense.
   mutating func failHopeless(_ pool: Int, _ now: MonotonicTime) {
     guard !pools[pool].queue.isEmpty else { return }
+    // Other shards are asked first.
+    if let shard = pools[pool].shard, !shard.isRefused, !pools[pool].isPaused { return }
     let standing = pools[pool].gate.standing
     if standing == .rejected, now < pools[pool].gate.notBefore, pools[pool].live == 0 {
       failAll(pool, .rejected)

@@ -43,6 +43,12 @@ extension PoolSet {
   public mutating func addPool(
     _ configuration: PoolConfiguration, limits ids: [LimitID] = [], now: MonotonicTime
   ) -> PoolID {
+    addPool(configuration, limits: ids, isShard: false, now: now)
+  }
+
+  mutating func addPool(
+    _ configuration: PoolConfiguration, limits ids: [LimitID], isShard: Bool, now: MonotonicTime
+  ) -> PoolID {
     configuration.validate()
     let above = ids.map { slot($0) }
     precondition(Set(above).count == above.count, "a limit counts once")
@@ -56,7 +62,7 @@ extension PoolSet {
       deadlines.append()
     }
     for limit in above { limits[limit].pools.append(pool) }
-    refill(pool, now)
+    if !isShard { refill(pool, now) }
     return PoolID(index: UInt32(pool), generation: pools[pool].slotGeneration)
   }
 
@@ -65,7 +71,14 @@ extension PoolSet {
   public mutating func configure(_ id: PoolID, _ configuration: PoolConfiguration, now: MonotonicTime) {
     configuration.validate()
     let pool = slot(id)
+    precondition(pools[pool].shard == nil, "a shard has a part of the settings only")
     pools[pool].configuration = configuration
+    reconfigured(pool, now)
+  }
+
+  /// The pool's settings, or a shard's part of them, have changed.
+  mutating func reconfigured(_ pool: Int, _ now: MonotonicTime) {
+    noteChange(pool)
     guard !pools[pool].isRetired else { return }
     while pools[pool].isOverdrawn, pools[pool].stale.oldest != ServerTable.none {
       close(Int(pools[pool].stale.oldest), .shrunk)
@@ -74,8 +87,8 @@ extension PoolSet {
       close(Int(pools[pool].idle.oldest), .shrunk)
     }
     var place = pools[pool].idle.oldest
-    for _ in 0..<max(0, pools[pool].count(.idle) - configuration.poolSize) {
-      let lingerUntil = now + configuration.overflowLingerNanoseconds
+    for _ in 0..<max(0, pools[pool].count(.idle) - pools[pool].configuration.poolSize) {
+      let lingerUntil = now + pools[pool].configuration.overflowLingerNanoseconds
       servers[Int(place)].lingerUntil = min(servers[Int(place)].lingerUntil, lingerUntil)
       place = servers[Int(place)].newer
     }
@@ -108,6 +121,8 @@ extension PoolSet {
     let pool = slot(id)
     precondition(pools[pool].isRetired && isEmpty(id), "the pool is in use")
     for limit in pools[pool].limits { limits[limit].pools.removeAll { $0 == pool } }
+    setBesieged(pool, false)
+    pools[pool].shard = nil
     pools[pool].isUsed = false
     pools[pool].limits = []
   }
@@ -145,6 +160,7 @@ extension PoolSet {
   /// All connections that the pool has are old from now on.
   mutating func startGeneration(_ pool: Int, _ now: MonotonicTime) {
     pools[pool].generation &+= 1
+    pools[pool].generationAt = now
     while pools[pool].idle.oldest != ServerTable.none { move(Int(pools[pool].idle.oldest), to: .stale) }
     replaceStale(pool, now)
   }
@@ -168,6 +184,10 @@ extension PoolSet {
     tidyIdle(pool, now)
     pump(pool, now)
     refill(pool, now)
+    if let shard = pools[pool].shard {
+      noteChange(pool)
+      if shard.claimAt > now { deadlines.lower(pool, to: shard.claimAt) }
+    }
   }
 
   private mutating func expireWaiters(_ pool: Int, _ now: MonotonicTime) {

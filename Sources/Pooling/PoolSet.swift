@@ -27,16 +27,17 @@
 ///   mistake of the caller, and traps.
 /// - Methods that take `now` want the same clock, never going back.
 ///
-/// The rules are in five files: the events here, lending and dialing in `PoolSet+Supply`, news of hosts in
-/// `PoolSet+Hosts`, time and reloads in `PoolSet+Upkeep`, and the funnel of state changes with its invariants in
-/// `PoolSet+States`.
+/// The rules are in six files: the events here, lending and dialing in `PoolSet+Supply`, news of hosts in
+/// `PoolSet+Hosts`, time and reloads in `PoolSet+Upkeep`, what shards of one pool do for each other in `PoolSet+Shards`,
+/// and the funnel of state changes with its invariants in `PoolSet+States`.
 public struct PoolSet: ~Copyable {
   var pools: ContiguousArray<Pool> = []
   var servers = ServerTable()
   var waiters = WaiterTable()
   var limits = LimitTable()
   var deadlines = PoolDeadlines()
-  /// Pools whose waiters lack nothing but a permit of a limit.
+  /// Pools whose waiters lack nothing but a permit of a limit, and shards whose idle connections others could use: while
+  /// there are none, a connection that becomes available is this pool's without further questions.
   var starvedCount = 0
   /// Pools whose counts may have changed since `nextChanged` named them.
   var changed: [Int] = []
@@ -45,6 +46,9 @@ public struct PoolSet: ~Copyable {
 
   var effects: [PoolEffect] = []
   private var effectsTaken = 0
+  /// What shards have to say to others; kept apart, as effects are small and many.
+  var shardMessages: [(pool: PoolID, message: ShardMessage)] = []
+  var shardMessagesTaken = 0
 
   public init() {}
 
@@ -274,6 +278,12 @@ public struct PoolSet: ~Copyable {
 
   /// Whether the client is in a queue.
   public func isWaiting(_ client: ClientToken) -> Bool { waiters.pool(of: client) != nil }
+
+  /// Whether somebody waits for a connection of the pool, here or in another shard that would take it.
+  public func isContended(_ id: PoolID) -> Bool {
+    let pool = slot(id)
+    return !pools[pool].queue.isEmpty || pools[pool].isBesieged
+  }
 
   /// Whether somebody waits for a connection of the pool.
   public func hasWaiters(_ id: PoolID) -> Bool { !pools[slot(id)].queue.isEmpty }

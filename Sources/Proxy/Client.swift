@@ -335,7 +335,7 @@ final class Client: Connection {
     terms.reading = server.settings.reading
     terms.hasForeignSequences = server.hasForeignSequences
     switch pool.settings.sessionState {
-    case .pin: terms.pinning = server.isPinned || pool.pinned < pool.settings.maxPinned ? .allowed : .full
+    case .pin: terms.pinning = server.isPinned || pool.pinnedInAll < pool.settings.maxPinned ? .allowed : .full
     case .reject: terms.pinning = .rejected
     case .ignore: terms.pinning = .ignored
     }

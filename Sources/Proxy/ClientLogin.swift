@@ -155,7 +155,7 @@ extension Client {
       return fail(.cannotConnectNow, "database \"\(database)\" is disabled", hint: "An administrator can ENABLE it.")
     }
     let name = PoolName(database: database, user: section.upstream["user"] ?? user)
-    let home = worker.environment.homes.home(of: name, sendingClient: true)
+    let home = worker.environment.homes.home(of: name, acceptedBy: worker.index, sendingClient: true)
     guard home == worker.index else {
       phase = .moving
       worker.move(self, to: home, for: name)

@@ -35,6 +35,8 @@ enum WorkerMessage: Sendable {
   case orders(Orders)
   case operation(Operation)
   case wait(PoolWait)
+  /// What one shard of a pool has to say to another.
+  case shard(ShardGroup, ShardMail)
   /// Let nobody in, end when the last client is gone; idle clients stay if they are waited for.
   case drain(waitsForClients: Bool)
   /// End now.
@@ -188,6 +190,7 @@ public final class DataPlane: Sendable {
           case .operation(.killClient(_, let reply)): reply(false)
           case .wait(let wait): wait.reply(.reached)
           case .clientMoved(let move): environment.lose(move)
+          case .shard(let group, let mail): environment.returnToSender(mail, group, from: index)
           default: break
           }
         }
@@ -206,6 +209,9 @@ public final class DataPlane: Sendable {
     for worker in workers { worker.post(.apply(configuration)) }
     return environment.homes.unkept(in: configuration.settings)
   }
+
+  /// Where `pool_workers` of the settings it has started with cannot be followed, one line each.
+  public var shardingNotes: [String] { environment.homes.shardingNotes }
 
   /// What speaks against new settings beside what the settings themselves do.
   public func objections(to settings: Settings) -> [String] {

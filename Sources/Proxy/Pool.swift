@@ -1,6 +1,7 @@
 import Authentication
 import Pooling
 import PostgresWire
+import Reactor
 import Settings
 import Telemetry
 import Upstream
@@ -36,19 +37,44 @@ final class Pool {
   private static let loginsKept = 1024
 
   /// The last failure to connect, for DETAIL.
-  var lastFailure: ConnectFailure? { didSet { published.update { $0.lastError = lastFailure?.text } } }
+  var lastFailure: ConnectFailure? {
+    didSet {
+      published.update {
+        $0.lastError = lastFailure?.text
+        $0.dialedAt = EventLoop.monotonicNanoseconds()
+      }
+    }
+  }
   /// As other threads see it.
   var publishedStanding = PoolStanding.open
   /// Clients cannot get at it any more.
   var isRetired = false
-  /// Clients that keep their connection because of what they have on it.
-  var pinned = 0 { didSet { telemetry.serversPinned.set(pinned) } }
+  /// The shards of which it is one, and which; nil for a pool that is on one worker as a whole.
+  let shard: (group: ShardGroup, number: Int)?
+  /// Connections that have left for other shards, and have not been heard of.
+  var travelling = 0
+  /// When all of its connections were killed last. One that arrives and is older than that is killed, too.
+  var killedAt = Int64.min
+  /// Clients here that keep their connection because of what they have on it.
+  var pinned = 0 {
+    didSet {
+      telemetry.serversPinned.set(pinned)
+      shard?.group.addPinned(pinned - oldValue)
+    }
+  }
+  /// Those of all shards.
+  var pinnedInAll: Int { shard?.group.pinned ?? pinned }
   /// Clients logged in.
-  var clients = 0 { didSet { telemetry.clients.set(clients) } }
+  var clients = 0 {
+    didSet {
+      telemetry.clients.set(clients)
+      if let shard { shard.group.setClients(clients, of: shard.number) }
+    }
+  }
 
   init(
     id: PoolID, database: String, user: String, isForReads: Bool, target: ConnectionTarget, settings: PoolSettings,
-    board: HostBoard
+    shard: (group: ShardGroup, number: Int)?, board: HostBoard
   ) {
     self.id = id
     self.database = database
@@ -57,6 +83,7 @@ final class Pool {
     self.isForReads = isForReads
     self.target = target
     self.settings = settings
+    self.shard = shard
     hosts = PoolHosts(board.records(of: target), HostWish(target, maxLag: settings.maxLag))
     published = PublishedPool(
       PoolName(database: isForReads ? DatabaseSettings.readsName(of: database) : database, user: user),

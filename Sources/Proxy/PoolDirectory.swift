@@ -12,18 +12,19 @@ final class PoolDirectory: Sendable {
 
   func remove(_ pool: PublishedPool) { pools.withLock { _ = $0.removeValue(forKey: ObjectIdentifier(pool)) } }
 
-  /// One snapshot for each name. A retired pool, whose last connections are still closing, counts with its successor.
+  /// One snapshot for each name. A retired pool, whose last connections are still closing, counts with its successor, and
+  /// shards with each other: what dials have said is what the last of them all has.
   func snapshots(atNanoseconds now: Int64) -> [PoolSnapshot] {
     let published = pools.withLock { Array($0.values) }
-    var snapshots: [PoolName: (snapshot: PoolSnapshot, isServed: Bool)] = [:]
+    var snapshots: [PoolName: (snapshot: PoolSnapshot, rank: PublishedPool.Rank)] = [:]
     for pool in published {
-      let (snapshot, isServed) = pool.snapshot(atNanoseconds: now)
+      let (snapshot, rank) = pool.snapshot(atNanoseconds: now)
       guard var known = snapshots[pool.name] else {
-        snapshots[pool.name] = (snapshot, isServed)
+        snapshots[pool.name] = (snapshot, rank)
         continue
       }
       let (gauges, counters) = (known.snapshot.gauges, known.snapshot.counters)
-      if isServed { known = (snapshot, true) }
+      if known.rank < rank { known = (snapshot, rank) }
       known.snapshot.gauges = gauges
       known.snapshot.gauges += snapshot.gauges
       known.snapshot.counters = counters
@@ -44,6 +45,8 @@ final class PublishedPool: Sendable {
     var standing = PoolStanding.open
     /// The last failure to connect, without secrets.
     var lastError: String?
+    /// When it has heard of its last dial; CLOCK_MONOTONIC.
+    var dialedAt = Int64.min
     /// As the server said when the latest connection was opened.
     var role: String?
   }
@@ -60,7 +63,17 @@ final class PublishedPool: Sendable {
   /// Changes the facts; for the pool's worker.
   func update(_ change: (inout Facts) -> Void) { facts.withLock { change(&$0) } }
 
-  func snapshot(atNanoseconds now: Int64) -> (PoolSnapshot, isServed: Bool) {
+  /// Whose facts count, among pools of one name: those of one that is served, and of the one that has dialed last.
+  struct Rank: Comparable {
+    var isServed: Bool
+    var dialedAt: Int64
+
+    static func < (left: Rank, right: Rank) -> Bool {
+      left.isServed == right.isServed ? left.dialedAt < right.dialedAt : right.isServed
+    }
+  }
+
+  func snapshot(atNanoseconds now: Int64) -> (PoolSnapshot, Rank) {
     let facts = facts.withLock { $0 }
     var snapshot = PoolSnapshot(
       database: name.database, user: name.user, mode: facts.settings.mode.rawValue, poolSize: facts.settings.poolSize,
@@ -71,7 +84,7 @@ final class PublishedPool: Sendable {
     snapshot.role = facts.role
     let latency = telemetry.latencyMicroseconds.current
     snapshot.latencyMicroseconds = latency > 0 ? latency : nil
-    return (snapshot, facts.isServed)
+    return (snapshot, Rank(isServed: facts.isServed, dialedAt: facts.dialedAt))
   }
 }
 

@@ -25,6 +25,9 @@ struct PoolName: Hashable, Sendable {
 /// Pools that share a limit (`max_connections` of a database or a user) share a home, so the limit is decided by one
 /// thread too, exactly and in order. All other pools are spread one by one: a new one goes to the worker with the fewest.
 ///
+/// A pool with `pool_workers` above 1 that is under no limit has shards on several workers. A client stays where it is if
+/// there is one, else it is sent to the one with the fewest clients.
+///
 /// Any thread. The lock is taken once a login, never on the way of a query.
 final class PoolHomes: Sendable {
   /// Pools that have to be on the same worker.
@@ -36,10 +39,20 @@ final class PoolHomes: Sendable {
     case limited
   }
 
+  /// A pool, or one shard of it, that exists.
+  fileprivate struct Resident: Hashable {
+    var name: PoolName
+    var worker: Int
+  }
+
   fileprivate struct Home {
     var worker: Int
-    /// The group's pools that exist there.
-    var pools: Set<PoolName> = []
+    /// nil where the pool is on one worker, or has been taken out of service.
+    var shards: ShardGroup?
+    /// It has had shards, and so have all pools of that name until none is left.
+    var wasSharded = false
+    /// The group's pools that exist.
+    var residents: Set<Resident> = []
     /// Clients that have been sent there and have not arrived.
     var arriving = 0
   }
@@ -65,15 +78,19 @@ final class PoolHomes: Sendable {
     state = Mutex(State(load: [Int](repeating: 0, count: workers)))
   }
 
-  /// The worker of a pool, which gets one if it has none. A client that is sent there is counted until `arrived`.
-  func home(of name: PoolName, sendingClient: Bool = false) -> Int {
+  /// The worker for a client of the pool, which gets a home if it has none. A client that is sent there is counted until
+  /// `arrived`.
+  ///
+  /// - Parameter worker: where the client is.
+  func home(of name: PoolName, acceptedBy worker: Int, sendingClient: Bool = false) -> Int {
     let group = group(of: name)
     return state.withLock { state in
-      var home = state.homes[group] ?? Home(worker: state.leastLoaded)
-      if state.homes[group] == nil { state.load[home.worker] += 1 }
-      if sendingClient { home.arriving += 1 }
-      state.homes[group] = home
-      return home.worker
+      let shards = shards(of: name, group, &state)
+      if sendingClient { state.homes[group]!.arriving += 1 }
+      guard let shards, shards.number(on: worker) == nil else {
+        return shards == nil ? state.homes[group]!.worker : worker
+      }
+      return shards.workers[shards.shardForClient()]
     }
   }
 
@@ -86,19 +103,94 @@ final class PoolHomes: Sendable {
     }
   }
 
-  /// The pool has been made at its home.
-  func opened(_ name: PoolName) {
+  /// Whether a worker opens the pool before any client comes.
+  func opensAhead(_ name: PoolName, on worker: Int) -> Bool {
     let group = group(of: name)
-    state.withLock { state in _ = state.homes[group]?.pools.insert(name) }
+    return state.withLock { state in
+      let shards = shards(of: name, group, &state)
+      return (shards?.workers[0] ?? state.homes[group]!.worker) == worker
+    }
   }
 
-  /// The pool is gone, with the last of its connections. The next of that name may live elsewhere.
-  func removed(_ name: PoolName) {
+  /// The pool, or a shard of it, is being made by a worker.
+  ///
+  /// - Returns: the shards of which it is one; nil where it is the whole pool.
+  func opened(_ name: PoolName, by worker: Int) -> ShardGroup? {
+    let group = group(of: name)
+    return state.withLock { state in
+      let shards = shards(of: name, group, &state)
+      state.homes[group]!.residents.insert(Resident(name: name, worker: worker))
+      return shards
+    }
+  }
+
+  /// The shards are taken out of service. Pools of that name that come later are others.
+  func ended(_ shards: ShardGroup) {
+    let group = group(of: shards.pool)
+    state.withLock { state in
+      guard let served = state.homes[group]?.shards else { return }
+      if served === shards { state.homes[group]!.shards = nil } else { served.ended(reads: shards) }
+    }
+  }
+
+  /// Whether the shards are those of the pool that is served.
+  func hasShards(_ shards: ShardGroup) -> Bool {
+    let group = group(of: shards.pool)
+    return state.withLock { state in
+      guard let served = state.homes[group]?.shards else { return false }
+      return served === shards || served.reads === shards
+    }
+  }
+
+  /// The pool is gone from a worker, with the last of its connections. The next of that name may live elsewhere.
+  func removed(_ name: PoolName, by worker: Int) {
     let group = group(of: name)
     state.withLock { state in
-      _ = state.homes[group]?.pools.remove(name)
+      _ = state.homes[group]?.residents.remove(Resident(name: name, worker: worker))
       state.forgetIfUnused(group)
     }
+  }
+
+  /// The home of a pool, which gets one if it has none, and its shards.
+  private func shards(of name: PoolName, _ group: Group, _ state: inout State) -> ShardGroup? {
+    let count = shardCount(of: name, group)
+    if state.homes[group] == nil {
+      let home = Home(worker: state.leastLoaded)
+      state.homes[group] = home
+      state.load[home.worker] += 1
+    }
+    guard let home = state.homes[group] else { return nil }
+    if let shards = home.shards { return shards }
+    // Whoever connects may name any user: many pools have no shards, and are forgotten when nobody uses them.
+    guard count > 1, home.residents.isEmpty || home.wasSharded, state.homes.count <= Worker.poolsKept else {
+      return nil
+    }
+    let others = state.load.indices.filter { $0 != home.worker }.sorted { state.load[$0] < state.load[$1] }
+    let shards = ShardGroup(name, workers: [home.worker] + others.prefix(count - 1))
+    state.homes[group]!.shards = shards
+    state.homes[group]!.wasSharded = true
+    return shards
+  }
+
+  /// How many shards the settings of the start give a pool.
+  private func shardCount(of name: PoolName, _ group: Group) -> Int {
+    guard case .pool = group, workers > 1 else { return 1 }
+    let pool = settings.pool(database: name.database, user: name.user)
+    return min(pool.poolWorkers, workers, pool.poolSize + pool.maxOverflow)
+  }
+
+  /// Where `pool_workers` cannot be followed, one line each.
+  var shardingNotes: [String] {
+    let wished = settings.poolWorkers
+    var notes = wished.filter { $0.count > workers }.map { section, count in
+      "\(section) pool_workers: \(count) is more than there are workers; a pool has \(workers)"
+    }
+    guard wished.contains(where: { $0.count > 1 }) else { return notes }
+    let limited =
+      settings.databases.values.filter { $0.maxConnections != nil }.map { "[databases.\($0.name)]" }.sorted()
+      + settings.users.values.filter { $0.maxConnections != nil }.map { "[users.\($0.name)]" }.sorted()
+    notes += limited.map { "\($0) max_connections: pools under it have one worker each, whatever pool_workers says" }
+    return notes
   }
 
   /// Whether the limit can be kept: all of its pools are on one worker. With several workers that holds for limits that
@@ -135,7 +227,7 @@ extension PoolHomes.State {
   fileprivate var leastLoaded: Int { load.indices.min { load[$0] < load[$1] }! }
 
   fileprivate mutating func forgetIfUnused(_ group: PoolHomes.Group) {
-    guard let home = homes[group], home.pools.isEmpty, home.arriving == 0 else { return }
+    guard let home = homes[group], home.residents.isEmpty, home.arriving == 0 else { return }
     homes[group] = nil
     load[home.worker] -= 1
   }

@@ -35,8 +35,9 @@ extension Refusal {
   /// The wait for a connection has run out. The text is SQLAlchemy's.
   static func timeout(_ pool: Pool, detail: String? = nil) -> Refusal {
     let pins =
-      pool.pinned > 0
-      ? "\(pool.pinned) of at most \(pool.settings.bound) server connections are pinned by clients (SHOW PINS)." : nil
+      pool.pinnedInAll > 0
+      ? "\(pool.pinnedInAll) of at most \(pool.settings.bound) server connections are pinned by clients (SHOW PINS)."
+      : nil
     let timeout = pool.settings.poolTimeout ?? .zero
     let hundredths = timeout.components.seconds * 100 + timeout.components.attoseconds / 10_000_000_000_000_000
     let fraction = hundredths % 100

@@ -33,6 +33,10 @@ final class Server: Connection {
     case cleanup(attempt: Int)
     /// The reset query of a session's end.
     case reset
+    /// The connection has come from another shard with statements that are named otherwise here; they are deallocated.
+    case deallocation
+    /// The connection goes to another shard at the end of the turn.
+    case departing
     /// Terminate was sent; the server's EOF is awaited.
     case closing
   }
@@ -115,6 +119,8 @@ final class Server: Connection {
   /// When the connection is given up unless the daemon's own question has been answered.
   var answerDeadline = Int64.max
   var requestSince: Int64 = 0
+  /// The worker that it has come from, which waits for its end.
+  var origin: Int?
 
   init(worker: Worker, token: ServerToken, dial: Worker.Dial, link: ServerLink, settings: SessionSettings) {
     self.worker = worker
@@ -127,6 +133,34 @@ final class Server: Connection {
     dialedAt = dial.since
     self.settings = settings
     connectedAt = worker.loop.now
+  }
+
+  /// One that has come from another worker.
+  init(worker: Worker, token: ServerToken, pool: Pool, move: ServerMove, settings: SessionSettings) {
+    self.worker = worker
+    id = move.id
+    self.token = token
+    self.pool = pool
+    link = move.link
+    host = pool.hosts.record(of: link.host)
+    admission = PoolHosts.Admission(hosts: [])
+    dialedAt = move.dialedAt
+    self.settings = settings
+    connectedAt = move.connectedAt
+    replies = move.replies
+    proof = move.proof
+    requestSince = move.requestSince
+    lastClient = move.lastClient
+    isTainted = move.isTainted
+    hasForeignSequences = move.hasForeignSequences
+    let unread = move.unread
+    inbox.append(unread.span, from: worker.loop.blocks)
+  }
+
+  /// What has come and has not been looked at, for another worker.
+  func takeUnread() -> [UInt8] {
+    defer { inbox.release(to: worker.loop.blocks) }
+    return inbox.copy
   }
 
   /// Nothing is owed and no transaction is open.

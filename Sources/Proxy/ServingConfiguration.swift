@@ -9,6 +9,8 @@ import Upstream
 public final class ServingConfiguration: Sendable {
   /// The settings.
   public let settings: Settings
+  /// Rises from each to the one that replaces it.
+  let number: Int
   /// What is doubtful about the files, one line each, without secrets.
   public let warnings: [String]
   /// `[auth] file`; empty where there is none.
@@ -28,6 +30,7 @@ public final class ServingConfiguration: Sendable {
   /// - Throws: everything that is wrong, also what only libpq finds wrong with an upstream.
   public init(_ settings: Settings, replacing previous: ServingConfiguration? = nil) throws(ConfigurationError) {
     self.settings = settings
+    number = (previous?.number ?? 0) + 1
     var problems: [String] = []
     var warnings: [String] = []
     key = previous?.key ?? RandomBytes.make(count: 32)

@@ -112,9 +112,9 @@ extension Server {
     switch work {
     case .closing: .closing
     case .handOver: .new
-    case .ping, .reset, .cleanup: .tested
+    case .ping, .reset, .cleanup, .deallocation: .tested
     case .cancelBeforeCleanup: .beingCanceled
-    case .none, .settings, .opening, .inspection, .fence, .blockRollback:
+    case .none, .settings, .opening, .inspection, .fence, .blockRollback, .departing:
       client != nil ? .active : isCancelling ? .beingCanceled : .idle
     }
   }

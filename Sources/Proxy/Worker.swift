@@ -19,7 +19,7 @@ final class Worker: EventLoopDelegate {
   /// Requests that one client may send on a connection before others get their turn, while others wait.
   static let requestsPerTurn = 64
   /// Pools beyond which one that has never had a connection is dropped with its last client.
-  private static let poolsKept = 1000
+  static let poolsKept = 1000
   private static let acceptFailureQuietNanoseconds: Int64 = 10_000_000_000
 
   let index: Int
@@ -45,6 +45,10 @@ final class Worker: EventLoopDelegate {
   /// Clients that leave for another worker at the end of the turn.
   var moving: [Departure] = []
   var servers = ServerSlots()
+  /// Shards of pools that other workers have a part of, too.
+  var shards: [ObjectIdentifier: Pool] = [:]
+  /// Connections that go to other shards at the end of the turn, by the tokens that they had.
+  var departing: [ServerToken: Server] = [:]
   var dials: [ServerToken: Dial] = [:]
   let telemetry: WorkerTelemetry
   /// Clients that wait for a server connection to log in with.
@@ -112,6 +116,7 @@ final class Worker: EventLoopDelegate {
   func run(listeners: [Listener]) {
     for listener in listeners { loop.listen(on: listener) }
     loop.run(self)
+    for pool in shards.values { surrenderPermits(of: pool) }
     endWaits()
   }
 
@@ -135,26 +140,36 @@ final class Worker: EventLoopDelegate {
       return .failure(.target(error.text))
     }
     let pool = addPool(
-      database: database, user: serverUser, isForReads: false, target: target,
-      settings: settings.pool(database: database, user: serverUser))
+      database: database, user: serverUser, target: target,
+      settings: settings.pool(database: database, user: serverUser), shards: environment.homes.opened(name, by: index))
     pool.knownPassword = known
     poolByName[name] = pool
-    environment.homes.opened(name)
     configureReads(of: pool, section)
     scheduleSweep()
     carryOutEffects()
     return .success(pool)
   }
 
+  /// - Parameter group: the shards of which it is one; nil for a pool that is here as a whole.
   private func addPool(
-    database: String, user: String, isForReads: Bool, target: ConnectionTarget, settings: PoolSettings
+    database: String, user: String, isForReads: Bool = false, target: ConnectionTarget, settings: PoolSettings,
+    shards group: ShardGroup?
   ) -> Pool {
-    let id = pools.addPool(
-      PoolConfiguration(settings), limits: limits(database: database, user: user), now: time)
+    let above = limits(database: database, user: user)
+    let id: PoolID
+    let shard = group.flatMap { group in group.number(on: index).map { (group: group, number: $0) } }
+    if let (group, number) = shard {
+      id = pools.addShard(
+        number, of: group.workers.count, PoolConfiguration(settings),
+        permits: group.deal(settings, number: configuration.number, to: number), limits: above, now: time)
+    } else {
+      id = pools.addPool(PoolConfiguration(settings), limits: above, now: time)
+    }
     let pool = Pool(
       id: id, database: database, user: user, isForReads: isForReads, target: target, settings: settings,
-      board: environment.hosts)
+      shard: shard, board: environment.hosts)
     poolByID[id] = pool
+    if let shard { shards[ObjectIdentifier(shard.group)] = pool }
     environment.directory.add(pool.published)
     if orders.pauses(database) {
       pools.pause(id, now: time)
@@ -177,7 +192,8 @@ final class Worker: EventLoopDelegate {
       configure(reads, settings, target)
     } else {
       pool.reads = addPool(
-        database: pool.database, user: pool.user, isForReads: true, target: target, settings: settings)
+        database: pool.database, user: pool.user, isForReads: true, target: target, settings: settings,
+        shards: pool.shard?.group.reads)
     }
   }
 
@@ -191,7 +207,12 @@ final class Worker: EventLoopDelegate {
   private func configure(_ pool: Pool, _ settings: PoolSettings, _ target: ConnectionTarget) {
     pool.settings = settings
     pool.published.update { $0.settings = settings }
-    pools.configure(pool.id, PoolConfiguration(settings), now: time)
+    if let (group, number) = pool.shard {
+      let dealt = group.deal(settings, number: configuration.number, to: number)
+      pools.configureShard(pool.id, PoolConfiguration(settings), dealt: dealt, now: time)
+    } else {
+      pools.configure(pool.id, PoolConfiguration(settings), now: time)
+    }
     let isElsewhere = pool.target != target
     pool.connect(to: target, environment.hosts)
     if isElsewhere { pools.reconnect(pool.id, now: time) }
@@ -244,10 +265,12 @@ final class Worker: EventLoopDelegate {
   private func openPoolsAhead(database: String) {
     guard let section = settings.database(named: database), let user = section.upstream["user"],
       settings.pool(database: database, user: user).minSize > 0,
-      environment.homes.home(of: PoolName(database: database, user: user)) == index
+      environment.homes.opensAhead(PoolName(database: database, user: user), on: index)
     else { return }
     _ = pool(database: database, user: user)
   }
+
+  func pool(_ id: PoolID) -> Pool? { poolByID[id] }
 
   var allPools: [Pool] { Array(poolByID.values) }
 
@@ -285,6 +308,7 @@ final class Worker: EventLoopDelegate {
       case .ping(let server): ping(server)
       case .close(let server, let reason): close(server, reason)
       case .fail(let client, let failure): fail(client, failure)
+      case .depart(let server): depart(server)
       }
     }
   }
@@ -316,12 +340,17 @@ final class Worker: EventLoopDelegate {
     if !waits.isEmpty { answerWaits() }
     if isStopping { stopWhenEmpty() }
     publish()
+    if !shards.isEmpty {
+      carryOutEffects()
+      sendShardMessages()
+    }
   }
 
   /// Shows other threads what has changed in this turn.
   private func publish() {
     while let id = pools.nextChanged() {
       guard let pool = poolByID[id] else { continue }
+      if pool.shard != nil { pools.review(id, now: time) }
       let counts = pools.counts(id)
       pool.telemetry.publish(counts)
       if counts.standing != pool.publishedStanding {
@@ -362,9 +391,8 @@ final class Worker: EventLoopDelegate {
   private func servedPool(of client: Client) -> Pool? {
     guard let pool = client.pool, !isServed(pool) else { return client.pool }
     let serverUser = settings.database(named: client.database)?.upstream["user"] ?? client.user
-    guard environment.homes.home(of: PoolName(database: client.database, user: serverUser)) == index else {
-      return pool
-    }
+    let name = PoolName(database: client.database, user: serverUser)
+    guard environment.homes.home(of: name, acceptedBy: index) == index else { return pool }
     if case .success(let successor) = self.pool(database: client.database, user: client.user) {
       pool.clients -= 1
       successor.clients += 1
@@ -380,6 +408,8 @@ final class Worker: EventLoopDelegate {
     pool.reads = nil
     if !pool.isForReads { poolByName[pool.name] = nil }
     pool.isRetired = true
+    // Pools of that name that come later have shards of their own.
+    if let group = pool.shard?.group { environment.homes.ended(group) }
     retiredPools.append(pool)
     pool.published.update { $0.isServed = false }
     pools.retire(pool.id, now: time)
@@ -388,6 +418,10 @@ final class Worker: EventLoopDelegate {
   private func removeRetiredPools() {
     retiredPools.removeAll { pool in
       guard pool.clients == 0, pools.isEmpty(pool.id) else { return false }
+      if let group = pool.shard?.group {
+        surrenderPermits(of: pool)
+        if shards[ObjectIdentifier(group)] === pool { shards[ObjectIdentifier(group)] = nil }
+      }
       pools.remove(pool.id)
       poolByID[pool.id] = nil
       environment.directory.remove(pool.published)
@@ -401,7 +435,7 @@ final class Worker: EventLoopDelegate {
   /// Where no pool of that name is left here, the next one may live elsewhere.
   private func forgetHome(of pool: Pool) {
     let isLeft = poolByID.values.contains { $0.name == pool.name }
-    if !isLeft { environment.homes.removed(pool.name) }
+    if !isLeft { environment.homes.removed(pool.name, by: index) }
   }
 
   private func removeLimit(_ name: LimitName) {
@@ -516,7 +550,7 @@ final class Worker: EventLoopDelegate {
   /// connection; on a standby one, as the next may be the primary's; while others wait, as many as are fair.
   func requestLimit(_ pool: Pool) -> Int {
     if pool.settings.mode == .statement || pool.isForReads { return 1 }
-    return pools.hasWaiters(pool.id) ? Worker.requestsPerTurn : .max
+    return pools.isContended(pool.id) ? Worker.requestsPerTurn : .max
   }
 
   /// A client gives its server connection back, clean.
@@ -641,7 +675,11 @@ final class Worker: EventLoopDelegate {
     if let server = client.server { takeBack(server, from: client) }
     if let pool = client.pool {
       pool.clients -= 1
-      if pool.clients == 0 && pool.base == nil && isServed(pool) && poolByID.count > Worker.poolsKept { retire(pool) }
+      if pool.clients == 0 && pool.base == nil && isServed(pool) && poolByID.count > Worker.poolsKept
+        && pool.shard == nil
+      {
+        retire(pool)
+      }
       environment.log(
         .clientClosed(
           client: client.id, pool: pool.label, peer: client.peer, reason: reason,
@@ -690,6 +728,7 @@ final class Worker: EventLoopDelegate {
       case .orders(let orders): take(orders)
       case .operation(let operation): carryOut(operation)
       case .wait(let wait): waits.append(wait)
+      case .shard(let group, let mail): received(mail, group)
       case .drain(let waitsForClients): drain(waitsForClients: waitsForClients)
       case .stop: stop()
       }

@@ -79,7 +79,7 @@ extension Worker {
   /// The server has reported a parameter. A promotion shows itself so with the next reply of each session; a server that
   /// is read-only from now on too, but that may be one client's setting, so the prober is asked.
   func hostReported(_ server: Server, _ parameter: String) {
-    guard let host = server.host, pools.state(of: server.token) != .dialing else { return }
+    guard let host = server.host, let state = pools.state(of: server.token), state != .dialing else { return }
     switch parameter {
     case "in_hot_standby":
       guard let role = server.role else { return }
@@ -111,9 +111,9 @@ extension Worker {
     for server in servers.all {
       guard let host = server.host, server.pool.hosts.isMisfit(host) else { continue }
       switch server.work {
-      case .handOver, .closing: break
+      case .handOver, .closing, .departing: break
       case .none, .ping, .settings, .opening, .inspection, .fence, .blockRollback, .cancelBeforeCleanup, .cleanup,
-        .reset:
+        .reset, .deallocation:
         pools.outdate(server.token, now: time)
       }
     }

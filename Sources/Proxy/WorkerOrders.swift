@@ -34,6 +34,7 @@ extension Worker {
     for client in allClients where client.pool.map({ scope.contains($0.database) }) ?? false {
       client.close(with: .closedByAdministrator)
     }
+    for pool in allPools where scope.contains(pool.database) { pool.killedAt = loop.now }
     for dial in dials.values where scope.contains(dial.pool.database) {
       dial.ticket.cancel()
     }
@@ -73,7 +74,8 @@ extension Worker {
   }
 
   private func holds(_ condition: PoolCondition, _ pool: Pool) -> Bool {
-    switch condition {
+    guard pool.travelling == 0 else { return false }
+    return switch condition {
     case .closed: pools.counts(pool.id).open == 0
     case .current: isServed(pool) ? !pools.hasOutdated(pool.id) : pools.isEmpty(pool.id)
     }

@@ -122,7 +122,12 @@ extension Worker {
     case .fence:
       server.work = .none
       answered(server)
-    case .cancelBeforeCleanup: break
+    case .deallocation:
+      guard error == nil, server.status == .idle, isOver else { return abandonServer(server, reason: .unfit) }
+      server.work = .none
+      server.deadline = .max
+      pools.pinged(server.token, ok: true, now: time)
+    case .cancelBeforeCleanup, .departing: break
     case .cleanup(let attempt):
       guard isOver else { return }
       if server.status == .idle {
@@ -265,7 +270,7 @@ extension Worker {
       setDeadline(server, server.pool.settings.cancelTimeout)
       server.sendRollback(attempt: 1)
     case .none, .settings, .opening, .fence, .blockRollback: server.deadline = .max
-    case .handOver, .ping, .inspection, .cleanup, .reset, .closing: break
+    case .handOver, .ping, .inspection, .cleanup, .reset, .deallocation, .departing, .closing: break
     }
     if let client = server.client, client.awaitsCancel { cancelOfLimitSent(server, client) }
     carryOutEffects()
@@ -341,6 +346,7 @@ extension Worker {
     loop.close(server)
     server.link.finish()
     servers[server.token] = nil
+    if let origin = server.origin, let group = server.pool.shard?.group { tellOrigin(of: origin, group) }
   }
 
   /// The server has closed the connection.
@@ -354,7 +360,9 @@ extension Worker {
     case .handOver:
       dropServer(server)
       handOverFailed(server, "the server closed the connection: \(detail)")
-    case .none, .ping, .settings, .opening, .inspection, .fence, .blockRollback, .cancelBeforeCleanup, .cleanup, .reset:
+    case .departing: departureFailed(server, detail)
+    case .none, .ping, .settings, .opening, .inspection, .fence, .blockRollback, .cancelBeforeCleanup, .cleanup, .reset,
+      .deallocation:
       environment.log(
         .serverLost(pool: pool.label, server: server.id, processID: server.link.processID, reason: detail))
       if case .ping = server.work { pool.telemetry.pingsFailed.add() }
@@ -371,6 +379,7 @@ extension Worker {
   func protocolViolated(_ server: Server, _ type: UInt8) {
     environment.log(
       .protocolViolated(pool: server.pool.label, server: server.id, processID: server.link.processID, type: type))
+    if case .departing = server.work { return departureFailed(server, CloseReason.protocolViolation.text) }
     abandonServer(
       server, reason: .protocolViolation, detail: "the server sent a message that no request asked for")
   }
@@ -408,7 +417,9 @@ extension Worker {
     case .ping:
       server.pool.telemetry.pingsTimedOut.add()
       pools.pinged(server.token, ok: false, now: time)
-    case .handOver, .inspection, .cancelBeforeCleanup, .cleanup, .reset: abandonServer(server, reason: .unfit)
+    case .departing: break
+    case .handOver, .inspection, .cancelBeforeCleanup, .cleanup, .reset, .deallocation:
+      abandonServer(server, reason: .unfit)
     case .none, .settings, .opening, .fence, .blockRollback:
       // A cancel request has not been taken in time, or has not ended the query: the connection is closed instead, which
       // ends it too.

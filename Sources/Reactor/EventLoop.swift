@@ -83,7 +83,8 @@ import Glibc
     if let tls { take(tls, for: slot) }
   }
 
-  /// Watches a socket that another loop, on whatever thread, has released.
+  /// Watches a socket that another loop, on whatever thread, has released. The owner is given what the other loop has
+  /// received and kept, in its place in the turn.
   public func adopt(_ socket: ReleasedSocket, for connection: Connection) {
     adopt(socket.descriptor, for: connection, owned: socket.isOwned, tls: socket.tls)
     send(socket.unsent.span, to: connection.socket)

@@ -23,6 +23,24 @@ public struct ReleasedSocket {
     self.unread = unread
   }
 
+  /// What is known of the peer while nobody watches.
+  public enum State {
+    case quiet
+    /// Bytes have come that nobody has been given.
+    case hasInput
+    /// It has closed the connection, or that is broken.
+    case ended
+  }
+
+  /// Asks the kernel.
+  public var state: State {
+    switch System.peek(descriptor) {
+    case .bytes(0), .failed: .ended
+    case .bytes: .hasInput
+    case .wouldBlock: unread.isEmpty && tls?.isHolding != true ? .quiet : .hasInput
+    }
+  }
+
   /// Closes (or gives back) what no loop will adopt. What was unsent is lost.
   public func close() {
     tls?.detach(from: descriptor)

@@ -21,6 +21,16 @@ enum System {
     }
   }
 
+  /// Whether there is something to receive, without taking it.
+  static func peek(_ descriptor: Int32) -> Transfer {
+    var byte: UInt8 = 0
+    while true {
+      let count = unsafe recv(descriptor, &byte, 1, Int32(MSG_PEEK | MSG_DONTWAIT))
+      if count >= 0 { return .bytes(count) }
+      if let outcome = classify(errno) { return outcome }
+    }
+  }
+
   static func send(_ descriptor: Int32, _ buffer: UnsafeRawBufferPointer) -> Transfer {
     while true {
       let count = unsafe lifeguard_send(descriptor, buffer.baseAddress, buffer.count)

@@ -145,7 +145,7 @@ enum Keys {
       .integer(0...100_000, example: 200)),
     PoolKey(
       "pool_workers", \.poolWorkers, \.poolWorkers,
-      .integer(1...1024, example: 1).refusing { $0 == 1 ? nil : "above 1 is not supported yet" }),
+      .integer(1...1024, example: 1)),
     PoolKey("max_lag", \.maxLag, \.maxLag, .timeOrOff(example: "10s", zero: "no replica could be used")),
     PoolKey("query_timeout", \.queryTimeout, \.queryTimeout, .timeOrOff(example: "30s", zero: nothingCouldRun)),
     PoolKey(

@@ -86,6 +86,18 @@ public struct Settings: Sendable, Equatable {
     return result
   }
 
+  /// `pool_workers` wherever it is set, by section.
+  public var poolWorkers: [(section: String, count: Int)] {
+    var all: [(section: String, count: Int)] = [("[pool]", pool.poolWorkers)]
+    for name in databases.keys.sorted() {
+      if let count = databases[name]?.overrides.poolWorkers { all.append(("[databases.\(name)]", count)) }
+    }
+    for name in users.keys.sorted() {
+      if let count = users[name]?.overrides.poolWorkers { all.append(("[users.\(name)]", count)) }
+    }
+    return all
+  }
+
   /// Equal when every key is; where keys stand in the file and what was warned about does not count.
   public static func == (a: Settings, b: Settings) -> Bool {
     a.server == b.server && a.pool == b.pool && a.databases == b.databases && a.users == b.users && a.auth == b.auth

@@ -67,6 +67,10 @@ public struct PoolCounters: Sendable, Equatable {
   public var heals: UInt64 = 0
   /// As `PoolTelemetry.scrubs`.
   public var scrubs: UInt64 = 0
+  /// As `PoolTelemetry.shardPermits`.
+  public var shardPermits: UInt64 = 0
+  /// As `PoolTelemetry.shardConnections`.
+  public var shardConnections: UInt64 = 0
   /// From a client's request, or login, to its server connection; or to the end of the wait without one, which
   /// PgBouncer does not count.
   public var wait = HistogramSnapshot()
@@ -81,6 +85,8 @@ public struct PoolCounters: Sendable, Equatable {
   public var transaction = HistogramSnapshot()
   /// From a ReadyForQuery inside a transaction block to the client's next request.
   public var idleInTransaction = HistogramSnapshot()
+  /// As `PoolTelemetry.shardTransfer`.
+  public var shardTransfer = HistogramSnapshot()
 
   /// Zeros.
   public init() {}
@@ -128,6 +134,9 @@ public struct PoolCounters: Sendable, Equatable {
     left.inspections &+= right.inspections
     left.heals &+= right.heals
     left.scrubs &+= right.scrubs
+    left.shardPermits &+= right.shardPermits
+    left.shardConnections &+= right.shardConnections
+    left.shardTransfer += right.shardTransfer
     left.wait += right.wait
     left.connect += right.connect
     left.ping += right.ping

@@ -76,6 +76,11 @@ public final class PoolTelemetry: Sendable {
   /// Times that a connection was cleaned of what no text showed, on its way from one client to another.
   public let scrubs = Counter()
 
+  /// Permits that shards of the pool have got from others without a connection.
+  public let shardPermits = Counter()
+  /// Connections that shards of the pool have got from others.
+  public let shardConnections = Counter()
+
   // Durations.
 
   /// From a client's request, or login, to its server connection; or to the end of the wait without one, which
@@ -92,6 +97,9 @@ public final class PoolTelemetry: Sendable {
   public let transaction = Histogram()
   /// From a ReadyForQuery inside a transaction block to the client's next request.
   public let idleInTransaction = Histogram()
+  /// How long somebody waited in one shard of the pool for a permit or connection that another one had to spare: from the
+  /// moment at which it was both to be had and asked for to its arrival.
+  public let shardTransfer = Histogram()
 
   // How things are now.
 
@@ -183,6 +191,9 @@ public final class PoolTelemetry: Sendable {
     counters.query = query.snapshot()
     counters.transaction = transaction.snapshot()
     counters.idleInTransaction = idleInTransaction.snapshot()
+    counters.shardPermits = shardPermits.count
+    counters.shardConnections = shardConnections.count
+    counters.shardTransfer = shardTransfer.snapshot()
     return counters
   }
 

@@ -66,6 +66,7 @@ struct Serve: AsyncParsableCommand {
       logger.critical("\(error) ([server] listen)")
       throw ExitCode.failure
     }
+    for note in dataPlane.shardingNotes { logger.warning("\(note)") }
     daemon.started(dataPlane)
     var status: StatusServer?
     if let address = settings.http.listen {

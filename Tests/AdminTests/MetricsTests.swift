@@ -20,7 +20,7 @@ import Testing
   @Test func histogramsAreCumulativeAndCoverEverything() throws {
     let families = try Exposition(parsing: Metrics.render(exampleDaemon())).families
     let histograms = families.filter { $0.type == "histogram" }
-    #expect(histograms.count == 6)
+    #expect(histograms.count == 7)
     for family in histograms {
       #expect(family.name.hasSuffix("_seconds"))
       for user in ["alice", "zoe"] {

@@ -210,6 +210,7 @@ final class PoolScript {
       case .ping(let server): "ping \(number(server))"
       case .close(let server, let reason): "close \(number(server)) \(reason)"
       case .fail(let client, let failure): "fail \(client.index) \(failure)"
+      case .depart(let server): "depart \(number(server))"
       }
     }
   }

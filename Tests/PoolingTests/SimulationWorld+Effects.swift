@@ -10,6 +10,7 @@ extension SimulationWorld {
       case .ping(let token): ping(token)
       case .close(let token, let reason): close(token, reason)
       case .fail(let client, let failure): fail(client, failure)
+      case .depart: require(false, "only a shard gives connections away")
       }
     }
     isBatching = false

@@ -26,6 +26,23 @@ struct PoolHomesTests {
     #expect((0..<8).map { homes.home(of: name("d\($0)")) } == first)
   }
 
+  @Test(
+    "a client of a pool with shards stays where there is one, and goes to the one with the fewest clients otherwise")
+  func sharding() throws {
+    let homes = try homes("[users.s]\npool_workers = 3\npool_size = 9")
+    guard let shards = homes.opened(name("a", "s"), by: 0) else {
+      Issue.record("no shards")
+      return
+    }
+    #expect(shards.workers.count == 3)
+    for worker in shards.workers { #expect(homes.home(of: name("a", "s"), acceptedBy: worker) == worker) }
+    let other = try #require((0..<4).first { shards.number(on: $0) == nil })
+    let homesOfOthers = (0..<3).map { _ in homes.home(of: name("a", "s"), acceptedBy: other) }
+    #expect(Set(homesOfOthers) == Set(shards.workers))
+    homes.ended(shards)
+    #expect(homes.opened(name("a", "s"), by: 0) !== shards)
+  }
+
   @Test("a home is forgotten with the last pool, but not while clients are on their way")
   func forgetting() throws {
     let homes = try homes(workers: 2)
@@ -106,4 +123,15 @@ struct PoolHomesTests {
     quota.leave()
     #expect(!quota.isUsedUp(2) && quota.enter(2) && !quota.enter(2))
   }
+}
+
+/// Where it does not matter which worker asks.
+extension PoolHomes {
+  fileprivate func home(of name: PoolName, sendingClient: Bool = false) -> Int {
+    home(of: name, acceptedBy: 0, sendingClient: sendingClient)
+  }
+
+  fileprivate func opened(_ name: PoolName) { _ = opened(name, by: 0) }
+
+  fileprivate func removed(_ name: PoolName) { removed(name, by: 0) }
 }

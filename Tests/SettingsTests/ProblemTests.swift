@@ -178,15 +178,6 @@ struct ProblemTests {
     #expect(problems(behindMinimum: "[admin]\nusers = [\"\"]") == ["t.toml:6:10: [admin] users has an empty name"])
   }
 
-  @Test(
-    "what later versions will serve is refused by name",
-    arguments: [
-      ("[pool]\npool_workers = 2", "t.toml:6:16: [pool] pool_workers above 1 is not supported yet")
-    ])
-  func notYet(text: String, problem: String) {
-    #expect(problems(behindMinimum: text) == [problem])
-  }
-
   @Test("all problems of a file come at once, in its order")
   func all() {
     let text = """

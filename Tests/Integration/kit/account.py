@@ -21,7 +21,7 @@ SLACK = 0.05
 USUAL_SLACK = 0.001
 
 #: The durations that a pool keeps, as /metrics names them.
-DURATIONS = ("wait", "connect", "ping", "query", "transaction", "idle_in_transaction")
+DURATIONS = ("wait", "connect", "ping", "query", "transaction", "idle_in_transaction", "shard_transfer")
 
 
 class Account:

@@ -44,6 +44,7 @@ OTHER_COUNTERS = (
     "pings/timed_out", "checkout_proofs/recent",
     "checkout_proofs/ping", "checkout_proofs/dial", "idle_losses", "cancels", "settings_applied",
     "settings_confirmed", "session_inspections", "session_scrubs", "statement_heals",
+    "shard_permits", "shard_connections",
 )
 COUNTERS = (*IN_STATS, *OTHER_COUNTERS)
 IN_STATUS = ("transactions", "queries", "timeouts", "connect_failures")
