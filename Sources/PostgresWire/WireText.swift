@@ -19,9 +19,8 @@ public struct WireText: Hashable, Sendable {
 
   /// A copy of the bytes of `range` in `body`, as decoders give ranges.
   public init(_ body: Span<UInt8>, _ range: Range<Int>) {
-    bytes = [UInt8](capacity: range.count) { (output: inout OutputSpan<UInt8>) in
-      for index in range { output.append(body[index]) }
-    }
+    bytes = []
+    bytes.append(body.extracting(range))
   }
 
   /// The text for people: bytes that are not UTF-8 appear as U+FFFD.

@@ -234,8 +234,7 @@ extension Client {
     if let error {
       close(withExactly: error.with(severity: .fatal))
     } else {
-      pool.remember(login: startup, settings)
-      welcome(settings)
+      welcome(pool.remember(login: startup, settings))
       worker.resume(self)
     }
   }
@@ -247,16 +246,15 @@ extension Client {
     close(withExactly: refusal.fields(.fatal, to: self))
   }
 
-  private func welcome(_ settings: SessionSettings) {
-    wanted = settings
-    login = settings
+  private func welcome(_ known: KnownLogin) {
+    wanted = known.settings
+    login = known.settings
     entry = nil
     phase = .serving
     worker.loggingInCount -= 1
     pool?.telemetry.loginCount.add()
+    send(known.greeting.span)
     send {
-      $0.authenticationOk()
-      for setting in settings.reported { $0.parameterStatus(name: WireText(setting.name), value: setting.value) }
       $0.backendKeyData(cancelKey)
       $0.readyForQuery(.idle)
     }

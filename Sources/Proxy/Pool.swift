@@ -33,7 +33,7 @@ final class Pool {
   /// The settings of a server connection on which no client has changed anything yet; nil until one has been opened.
   private(set) var base: SessionSettings?
   /// What logins with these startup settings were given, so that the next one needs no server connection.
-  private var logins: [[SessionSetting]: SessionSettings] = [:]
+  private var logins: [[SessionSetting]: KnownLogin] = [:]
   private static let loginsKept = 1024
 
   /// The last failure to connect, for DETAIL.
@@ -124,11 +124,29 @@ final class Pool {
     }
   }
 
-  func knownLogin(_ startup: [SessionSetting]) -> SessionSettings? { logins[startup] }
+  func knownLogin(_ startup: [SessionSetting]) -> KnownLogin? { logins[startup] }
 
-  func remember(login startup: [SessionSetting], _ settings: SessionSettings) {
+  func remember(login startup: [SessionSetting], _ settings: SessionSettings) -> KnownLogin {
     if logins.count >= Pool.loginsKept { logins.removeAll() }
-    logins[startup] = settings
+    let known = KnownLogin(settings)
+    logins[startup] = known
+    return known
+  }
+}
+
+/// What comes of startup settings that a server has taken.
+struct KnownLogin {
+  /// Those of the session.
+  let settings: SessionSettings
+  /// What each client that logs in so is told, up to its cancel key.
+  let greeting: [UInt8]
+
+  init(_ settings: SessionSettings) {
+    self.settings = settings
+    var writer = MessageWriter()
+    writer.authenticationOk()
+    for setting in settings.reported { writer.parameterStatus(name: WireText(setting.name), value: setting.value) }
+    greeting = writer.bytes
   }
 }
 

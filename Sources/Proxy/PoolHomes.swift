@@ -1,3 +1,4 @@
+import Glibc
 import Locking
 import Settings
 
@@ -10,13 +11,33 @@ struct PoolName: Hashable, Sendable {
   let user: String
 
   static func == (left: PoolName, right: PoolName) -> Bool {
-    left.database.utf8.elementsEqual(right.database.utf8) && left.user.utf8.elementsEqual(right.user.utf8)
+    left.database.hasBytes(of: right.database) && left.user.hasBytes(of: right.user)
   }
 
   func hash(into hasher: inout Hasher) {
-    for byte in database.utf8 { hasher.combine(byte) }
+    database.hashBytes(into: &hasher)
     hasher.combine(0 as UInt8)
-    for byte in user.utf8 { hasher.combine(byte) }
+    user.hashBytes(into: &hasher)
+  }
+}
+
+extension String {
+  /// Byte by byte. All at once, where the string has its bytes in one place, as all have that are not bridged.
+  fileprivate func hasBytes(of other: String) -> Bool {
+    guard utf8.count == other.utf8.count else { return false }
+    let isSame = unsafe utf8.withContiguousStorageIfAvailable { mine in
+      unsafe other.utf8.withContiguousStorageIfAvailable { others in
+        unsafe mine.isEmpty || memcmp(mine.baseAddress!, others.baseAddress!, mine.count) == 0
+      }
+    }
+    return (isSame ?? nil) ?? utf8.elementsEqual(other.utf8)
+  }
+
+  fileprivate func hashBytes(into hasher: inout Hasher) {
+    let isHashed: Void? = unsafe utf8.withContiguousStorageIfAvailable { bytes in
+      unsafe hasher.combine(bytes: UnsafeRawBufferPointer(bytes))
+    }
+    if isHashed == nil { unsafe Array(utf8).withUnsafeBytes { unsafe hasher.combine(bytes: $0) } }
   }
 }
 
