@@ -344,6 +344,8 @@ def test_show_events_has_pools_and_the_daemon_but_no_clients(lifeguard, postgres
         postgres.psql(f"select pg_terminate_backend({pid})")
         error(busy.ask(query("select 1")))
         busy.ask(query("rollback"))
+    # What workers report is noted a little later than what the daemon does itself.
+    wait_until(lambda: any(row["event"] == "server_lost" for row in command(daemon, "SHOW EVENTS")), "the loss")
     daemon.reload()
     wait_until(lambda: any(row["event"] == "settings" for row in command(daemon, "SHOW EVENTS")), "the reload")
     rows = command(daemon, "SHOW EVENTS")
