@@ -39,19 +39,20 @@ _USED_BEFORE = {
     "temp": "the connection's temporary schema is there already, so that nothing is created in the transaction",
     "stats": "\\c gets a connection that is there, so that pg_stat_database.sessions does not grow",
 }
+# Where several tests of a group run at once, a client may get another connection for its next transaction.
+_SEQUENCES = dict.fromkeys(["sequence", "limit"], "currval() may ask another connection than nextval() did")
 _RESET = "RESET DateStyle gives the server's value, not the one that the client logged in with"
 #: By mode and test: why its output is another one. docs/compatibility.md says more.
 EXPLAINED: dict[str, dict[str, str]] = {
     "session": _USED_BEFORE | dict.fromkeys(["date", "timestamp", "timestamptz", "horology"], _RESET) | {
         "guc": f"{_USED_BEFORE['guc']}; {_RESET}",
     },
-    "transaction": _USED_BEFORE,
-    "rotating": _USED_BEFORE | {
+    "transaction": _USED_BEFORE | _SEQUENCES,
+    "rotating": _USED_BEFORE | _SEQUENCES | {
         "guc": f"{_USED_BEFORE['guc']}; a custom setting that was reset is unknown to other connections, not empty",
         "stats": f"{_USED_BEFORE['stats']}; a connection reports its counts late, and the next statement asks another",
         "triggers": "set_ttdummy() keeps its switch in a variable of its C library",
         "brin_multi": "settings that a DO block made stay where it ran, though the client has reset them elsewhere",
-        **dict.fromkeys(["sequence", "limit"], "currval() may ask another connection than nextval() did"),
     },
 }
 #: As pg_regress sets them on the database that it makes.
