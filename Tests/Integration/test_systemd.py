@@ -186,7 +186,7 @@ def test_a_passed_listener_stands_for_its_setting(lifeguard):
     early.start_up({"user": "app", "database": "app"})
     assert early.rows("select 1") == [["1"]]
     early.close()
-    assert passed(daemon) == [f"+127.0.0.1:{port}"]
+    wait_until(lambda: passed(daemon) == [f"+127.0.0.1:{port}"], "the log says which were passed")
 
 
 def test_passed_listeners_without_a_setting_are_served_too(lifeguard):
@@ -195,7 +195,7 @@ def test_passed_listeners_without_a_setting_are_served_too(lifeguard):
     with listening(("127.0.0.1", port)) as tcp, listening(str(path)) as unix:
         daemon = lifeguard(sockets=[tcp, unix])
     try:
-        assert passed(daemon) == [f"127.0.0.1:{port}", str(path)]
+        wait_until(lambda: passed(daemon) == [f"127.0.0.1:{port}", str(path)], "the log says which were passed")
         for conninfo in (f"host=127.0.0.1 port={port}", f"host={folder} port=6432", f"host=127.0.0.1 port={daemon.port}"):
             with psycopg.connect(f"{conninfo} user=app dbname=app") as connection:
                 assert connection.execute("select 1").fetchone() == (1,)
@@ -211,7 +211,7 @@ def test_a_passed_unix_socket_stands_for_its_setting(lifeguard):
     try:
         with listening(str(path)) as unix:
             daemon = lifeguard(sockets=[unix], port=port, server={"listen": [f"127.0.0.1:{port}", str(path)]})
-        assert passed(daemon) == [f"+{path}"]
+        wait_until(lambda: passed(daemon) == [f"+{path}"], "the log says which were passed")
         with psycopg.connect(f"host={folder} port=6432 user=app dbname=app") as connection:
             assert connection.execute("select 1").fetchone() == (1,)
     finally:
@@ -223,7 +223,7 @@ def test_a_bare_port_of_systemds_stands_for_all_addresses(lifeguard):
     with listening(("::", port)) as listener:
         daemon = lifeguard(port=port, sockets=[listener], server={"listen": [f"*:{port}"]},
                            auth={"method": "trust", "allow_remote_trust": True})
-    assert passed(daemon) == [f"+[::]:{port}"]
+    wait_until(lambda: passed(daemon) == [f"+[::]:{port}"], "the log says which were passed")
     for host in ("127.0.0.1", "::1"):
         with WireClient.app(port) if host == "127.0.0.1" else WireClient(
                 port, {"user": "app", "database": "app"}, host=host) as client:
