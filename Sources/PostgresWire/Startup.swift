@@ -176,9 +176,8 @@ public struct StartupMessage: Hashable, Sendable {
       let start = reader.offset
       let nameRange = try reader.text("parameter name", in: body)
       if nameRange.isEmpty { break }
-      let name = WireText(body, nameRange)
-      guard let name = name.exactText else {
-        throw .invalidText(name.text, reader.place("parameter name", start))
+      guard let name = String(exactly: body.extracting(nameRange)) else {
+        throw .invalidText(WireText(body, nameRange).text, reader.place("parameter name", start))
       }
       let valueStart = reader.offset
       let value = WireText(body, try reader.text("parameter value", in: body))

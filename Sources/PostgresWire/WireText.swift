@@ -27,10 +27,24 @@ public struct WireText: Hashable, Sendable {
   public var text: String { String(decoding: bytes, as: UTF8.self) }
 
   /// The text where the bytes are UTF-8, else nil.
-  public var exactText: String? { String(validating: bytes, as: UTF8.self) }
+  public var exactText: String? { String(exactly: bytes.span) }
 
   /// Whether there are no bytes.
   public var isEmpty: Bool { bytes.isEmpty }
+}
+
+extension String {
+  /// The text of bytes that are UTF-8; nil for any others.
+  init?(exactly bytes: Span<UInt8>) {
+    var union: UInt8 = 0
+    for index in bytes.indices { union |= bytes[index] }
+    // Names are ASCII nearly always, and reading that costs a quarter of a validation.
+    let text: String? = unsafe bytes.withUnsafeBufferPointer { bytes in
+      unsafe union < 0x80 ? String(decoding: bytes, as: UTF8.self) : String(validating: bytes, as: UTF8.self)
+    }
+    guard let text else { return nil }
+    self = text
+  }
 }
 
 extension WireText: CustomStringConvertible {

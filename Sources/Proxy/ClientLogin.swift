@@ -150,18 +150,25 @@ extension Client {
       welcomeToConsole()
       return true
     }
+    if let pool = worker.poolHere(database: database, user: user), entry?.provenPassword == nil,
+      !worker.orders.disabled.contains(database)
+    {
+      worker.placed(self, stays: true)
+      enter(pool)
+      return true
+    }
     guard let section = worker.settings.database(named: database) else { return failUnknownDatabase() }
     if worker.orders.disabled.contains(database) {
       return fail(.cannotConnectNow, "database \"\(database)\" is disabled", hint: "An administrator can ENABLE it.")
     }
     let name = PoolName(database: database, user: section.upstream["user"] ?? user)
     let home = worker.environment.homes.home(of: name, acceptedBy: worker.index, sendingClient: true)
+    worker.placed(self, stays: home == worker.index)
     guard home == worker.index else {
       phase = .moving
       worker.move(self, to: home, for: name)
       return false
     }
-    worker.loop.stays(self)
     return enterPool(name)
   }
 
@@ -171,18 +178,23 @@ extension Client {
     switch worker.pool(database: database, user: user, known: entry?.provenPassword) {
     case .failure(.unknownDatabase): return failUnknownDatabase()
     case .failure(.target(let text)): return fail(.configurationLimitExceeded, "database \"\(database)\": \(text)")
-    case .success(let pool): self.pool = pool
+    case .success(let pool): enter(pool)
     }
-    pool!.clients += 1
-    if let shared = pool!.clientName(user: user, database: database) { self.name = shared }
+    return true
+  }
+
+  private func enter(_ pool: Pool) {
+    worker.loop.stays(self)
+    self.pool = pool
+    pool.clients += 1
+    if let shared = pool.clientName(user: user, database: database) { self.name = shared }
     if let entry {
       entry.provenPassword = nil
-      pool!.telemetry.bytesReceived.add(UInt64(entry.received))
-      pool!.telemetry.bytesSent.add(UInt64(entry.sent))
+      pool.telemetry.bytesReceived.add(UInt64(entry.received))
+      pool.telemetry.bytesSent.add(UInt64(entry.sent))
     }
     phase = .login
     worker.loggingInCount += 1
-    return true
   }
 
   private func failUnknownDatabase() -> Bool {

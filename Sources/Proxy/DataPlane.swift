@@ -93,6 +93,7 @@ struct DataPlaneEnvironment: Sendable {
   let derivations = DispatchQueue(label: "lifeguard.derivations")
   let provenPasswords = ProvenPasswords()
   let homes: PoolHomes
+  let acceptingWorkers: AcceptingWorkers
   let hosts: HostBoard
   let directory = PoolDirectory()
   let workerTelemetry: [WorkerTelemetry]
@@ -173,7 +174,7 @@ public final class DataPlane: Sendable {
     heartbeats = Mutex(Heartbeats(workers: mailboxes.count))
     let environment = DataPlaneEnvironment(
       node: 0, driver: driver, dialers: dialers, cancellers: cancellers, verifiers: verifiers,
-      homes: PoolHomes(settings, workers: workerCount),
+      homes: PoolHomes(settings, workers: workerCount), acceptingWorkers: AcceptingWorkers(workerCount),
       hosts: HostBoard(changed: { for mailbox in mailboxes { mailbox.post(.hostsChanged) } }, log: log),
       workerTelemetry: mailboxes.map { _ in WorkerTelemetry() }, consoleVersion: version, log: log,
       runConsole: console, mailboxes: mailboxes)

@@ -35,6 +35,8 @@ final class Worker: EventLoopDelegate {
   let noStatements = ClientStatements()
   private var poolByID: [PoolID: Pool] = [:]
   private var poolByName: [PoolName: Pool] = [:]
+  /// Those of `poolByName` by what clients say: the database's name, and their own user instead of the server's.
+  private var poolByLogin: [PoolName: Pool] = [:]
   private var limitByName: [LimitName: LimitID] = [:]
   /// No longer in the settings; removed when the last connection and the last client are gone.
   private var retiredPools: [Pool] = []
@@ -66,6 +68,7 @@ final class Worker: EventLoopDelegate {
   /// Idle clients stay while the worker drains.
   private var waitsForClients = false
   private var random = RandomBytes()
+  private var acceptOrder: AcceptOrder
   /// Until then no further failure to accept is logged.
   private var acceptFailureQuietUntil = Int64.min
 
@@ -102,6 +105,7 @@ final class Worker: EventLoopDelegate {
     self.configuration = configuration
     self.environment = environment
     telemetry = environment.workerTelemetry[index]
+    acceptOrder = AcceptOrder(environment.acceptingWorkers)
     loop = EventLoop(environment.driver)
     loop.watchMail(mailbox.descriptor)
     for name in settings.databases.keys where name != "*" { openPoolsAhead(database: name) }
@@ -131,6 +135,7 @@ final class Worker: EventLoopDelegate {
     let name = PoolName(database: database, user: serverUser)
     if let pool = poolByName[name] {
       if let known { learn(known, pool, section) }
+      if poolByLogin.count < Worker.poolsKept { poolByLogin[PoolName(database: database, user: user)] = pool }
       return .success(pool)
     }
     let target: ConnectionTarget
@@ -231,6 +236,10 @@ final class Worker: EventLoopDelegate {
     }
   }
 
+  /// The pool that a client has which says so, if it lives here and has been asked for before. Then there is no need to
+  /// look at the settings, nor for its home.
+  func poolHere(database: String, user: String) -> Pool? { poolByLogin[PoolName(database: database, user: user)] }
+
   enum PoolFailure: Error {
     case unknownDatabase
     /// libpq refuses the connection string, in its words.
@@ -277,6 +286,7 @@ final class Worker: EventLoopDelegate {
   /// Takes new settings. Pools that are still served get theirs; the others are retired.
   private func apply(_ configuration: ServingConfiguration) {
     self.configuration = configuration
+    poolByLogin.removeAll()
     let new = configuration.settings
     environment.provenPasswords.removeAll()
     for (name, limit) in limitByName { pools.setLimit(limit, maximum: maximum(name, in: new), now: time) }
@@ -407,6 +417,7 @@ final class Worker: EventLoopDelegate {
     if let reads = pool.reads { retire(reads) }
     pool.reads = nil
     if !pool.isForReads { poolByName[pool.name] = nil }
+    poolByLogin.removeAll()
     pool.isRetired = true
     // Pools of that name that come later have shards of their own.
     if let group = pool.shard?.group { environment.homes.ended(group) }
@@ -602,6 +613,13 @@ final class Worker: EventLoopDelegate {
     loop.adopt(descriptor, for: client, owned: true, mayLeave: environment.homes.workers > 1)
     client.isHalfOpen = true
     becameHalfOpen(client)
+  }
+
+  /// A client that was accepted here has logged in. A TLS handshake is work that is better spread, so that whoever had one
+  /// counts as staying.
+  func placed(_ client: Client, stays: Bool) {
+    acceptOrder.placed(stays: stays || client.isEncrypted)
+    loop.acceptsLast = acceptOrder.comesLast
   }
 
   /// A new client of this worker, without its socket.

@@ -27,6 +27,8 @@ import Glibc
   private static let acceptsPerTurnShared = 8
   /// Pause after the kernel refused to accept for want of descriptors or memory.
   private static let acceptRetryNanoseconds: Int64 = 100_000_000
+  /// How long a loop that `acceptsLast` leaves a listener to the others.
+  static let acceptPauseNanoseconds: Int64 = 20_000_000
 
   /// How long output may take to leave after `closeAfterOutput`; a peer that does not read loses the rest.
   private static let closingNanoseconds: Int64 = 10_000_000_000
@@ -35,6 +37,9 @@ import Glibc
   public let blocks = BlockPool()
   /// Nanoseconds of CLOCK_MONOTONIC, read once a turn.
   public private(set) var now: Int64
+  /// On listeners that other loops wait on too, they come first: this loop looks now and then, and goes on only where so
+  /// many wait that the others cannot keep up.
+  public var acceptsLast = false
   /// The worker, while `run` runs.
   private var delegate: (any EventLoopDelegate)?
 
@@ -356,11 +361,16 @@ import Glibc
   func accept(_ slot: Slot, _ listener: Listener) {
     // Most come alone. To find nobody behind would be a system call for each of them; whoever is there keeps the listener
     // readable, and then more are taken in the next turn.
+    let comesLast = acceptsLast && listener.isShared
     let isCrowd = slot.acceptedInTurn == turn &- 1
     slot.acceptedInTurn = turn
-    let most = isCrowd ? listener.isShared ? EventLoop.acceptsPerTurnShared : EventLoop.acceptsPerTurn : 1
-    for _ in 0..<most {
-      guard case .listener = slot.role, let outcome = listener.accept() else { return }
+    let most = listener.isShared ? EventLoop.acceptsPerTurnShared : EventLoop.acceptsPerTurn
+    for _ in 0..<(isCrowd || comesLast ? most : 1) {
+      guard case .listener = slot.role else { return }
+      guard let outcome = listener.accept() else {
+        if comesLast { pauseAccepting(slot, for: EventLoop.acceptPauseNanoseconds) }
+        return
+      }
       switch outcome {
       case .success((let descriptor, let peer)): delegate?.accepted(descriptor, from: peer, on: listener)
       case .failure(let failure) where failure.isPassing: continue
@@ -380,9 +390,13 @@ import Glibc
 
   /// Accepting pauses: at once it would only fail again.
   func acceptFailed(_ slot: Slot, _ listener: Listener, _ error: Int32) {
-    driver.unwatch(slot)
-    scheduleOwn(slot, after: EventLoop.acceptRetryNanoseconds)
+    pauseAccepting(slot, for: EventLoop.acceptRetryNanoseconds)
     delegate?.acceptFailed(error, on: listener)
+  }
+
+  private func pauseAccepting(_ slot: Slot, for nanoseconds: Int64) {
+    driver.unwatch(slot)
+    scheduleOwn(slot, after: nanoseconds)
   }
 
   /// Timer tokens from here on are the loop's own.

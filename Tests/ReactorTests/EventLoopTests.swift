@@ -255,6 +255,8 @@ import Testing
   private func loopbackPair() throws -> (near: Int32, far: Int32) {
     let listener = try #require(try Listener.open(.tcp(host: "127.0.0.1", port: 0)).first)
     defer { listener.release() }
+    // A client that has not spoken is not waited for.
+    System.setOption(listener.descriptor, level: Int32(IPPROTO_TCP), option: TCP_DEFER_ACCEPT, value: 0)
     let far = connect(toPort: port(of: listener.descriptor))
     while true {
       if case .success((let near, _))? = listener.accept() { return (near, far) }

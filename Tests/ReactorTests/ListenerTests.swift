@@ -44,7 +44,7 @@ import Testing
     let listener = try #require(try Listener.open(.tcp(host: "127.0.0.1", port: 0)).first)
     script.loop.listen(on: listener)
     var clients: [Int32] = []
-    script.then { for _ in 0..<3 { clients.append(ReactorTests.connect(toPort: port(of: listener.descriptor))) } }
+    script.then { for _ in 0..<3 { clients.append(speakingClient(of: listener)) } }
     script.when("all are accepted") {
       script.accepted.count == 3
     } then: {
@@ -58,6 +58,57 @@ import Testing
       close(descriptor)
     }
     for client in clients { close(client) }
+  }
+
+  @Test(arguments: EventLoopDriver.usable) func aClientOfTCPIsShownWhenItHasSpokenAndASilentOneLater(
+    _ driver: EventLoopDriver
+  ) throws {
+    let script = Script(driver)
+    let listener = try #require(try Listener.open(.tcp(host: "127.0.0.1", port: 0)).first)
+    script.loop.listen(on: listener)
+    let silent = ReactorTests.connect(toPort: port(of: listener.descriptor))
+    let speaking = speakingClient(of: listener)
+    script.when("both are accepted") {
+      script.accepted.count == 2
+    } then: {
+      script.loop.stopListening()
+    }
+    script.run()
+    #expect(script.accepted.map(\.peer.port) == [Int(port(of: speaking)), Int(port(of: silent))])
+    for descriptor in [silent, speaking] + script.accepted.map(\.descriptor) { close(descriptor) }
+  }
+
+  @Test(arguments: EventLoopDriver.usable) func aLoopThatAcceptsLastTakesAllWhoWaitAndThenLeavesTheListenerToOthers(
+    _ driver: EventLoopDriver
+  ) throws {
+    let script = Script(driver)
+    let listener = try #require(try Listener.open(.tcp(host: "127.0.0.1", port: 0), users: 2).first)
+    script.loop.listen(on: listener)
+    script.loop.acceptsLast = true
+    var clients = (0..<20).map { _ in speakingClient(of: listener) }
+    var last: Int64 = 0
+    script.when("all are accepted") {
+      script.accepted.count == 20
+    } then: {
+      last = script.loop.now
+      clients.append(speakingClient(of: listener))
+    }
+    script.when("so is one that comes later") {
+      script.accepted.count == 21
+    } then: {
+      #expect(script.loop.now - last >= EventLoop.acceptPauseNanoseconds)
+      script.loop.stopListening()
+    }
+    script.run()
+    listener.release()
+    for descriptor in clients + script.accepted.map(\.descriptor) { close(descriptor) }
+  }
+
+  /// A client that has sent a byte.
+  private func speakingClient(of listener: Listener) -> Int32 {
+    let client = ReactorTests.connect(toPort: port(of: listener.descriptor))
+    #expect(unsafe write(client, "x", 1) == 1)
+    return client
   }
 
   @Test func aTakenPortIsNamed() throws {
