@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import asyncpg
 import psycopg
@@ -16,6 +18,7 @@ from kit.admin import command
 from kit.daemon import Lifeguard
 from kit.jdbc import column, connected
 from kit.postgres import PostgreSQL
+from kit.sampling import Sampler
 from kit.standby import Standby, hosts
 from kit.waiting import wait_until
 from kit.wire import (
@@ -851,3 +854,26 @@ def test_max_connections_of_the_database_holds_for_both(servers, start):
             assert location(client, "begin read only") == STANDBY
             assert location(client, "begin") == PRIMARY
             assert sum(int(row["sv_total"]) for row in daemon.admin("SHOW POOLS")) == 1
+
+
+def test_reads_go_where_they_should_through_shards_too(servers, lifeguard):
+    primary, standby = servers
+    daemon = lifeguard(
+        server={"workers": 4}, pool={"pool_workers": 4, "pool_size": 4, "max_overflow": 0}, health={"interval": "off"},
+        **{"databases.app": {"upstream": primary.conninfo(), "read_upstream": standby.conninfo()}})
+    places = {"begin read only": STANDBY, "begin": PRIMARY}
+
+    def work(seed: int) -> set[int]:
+        """A client's transactions; the worker that it was on."""
+        openings = random.Random(seed).choices(list(places), k=40)
+        with WireClient.app(daemon.port) as client:
+            for opening in openings:
+                assert location(client, opening) == places[opening]
+            return client.pid >> 20 & 63
+
+    with Sampler(primary) as writes, Sampler(standby) as reads, ThreadPoolExecutor(24) as threads:
+        workers = set(threads.map(work, range(96)))
+    assert writes.highest <= 4 and reads.highest <= 4
+    assert len(workers) > 1, "several shards have had clients"
+    for pool in (daemon.pool(), reads_pool(daemon)):
+        assert (pool["cl_waiting"], pool["sv_active"]) == ("0", "0") and int(pool["sv_total"]) <= 4
