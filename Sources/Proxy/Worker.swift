@@ -102,7 +102,7 @@ final class Worker: EventLoopDelegate {
     self.configuration = configuration
     self.environment = environment
     telemetry = environment.workerTelemetry[index]
-    loop = EventLoop(environment.driver)
+    loop = EventLoop(environment.driver, descriptorLimit: environment.descriptorLimit)
     loop.watchMail(mailbox.descriptor)
     for name in settings.databases.keys where name != "*" { openPoolsAhead(database: name) }
   }
