@@ -281,6 +281,8 @@ public enum Metrics {
     gauge("process_resident_memory_bytes", "Resident memory.", process.residentBytes)
     gauge("process_virtual_memory_bytes", "Virtual memory.", process.virtualBytes)
     gauge("process_open_fds", "Open file descriptors.", process.openDescriptors)
-    gauge("process_max_fds", "The soft limit of open file descriptors.", process.maxDescriptors)
+    gauge(
+      "process_max_fds", "Open file descriptors that clients and server connections may use up.", process.maxDescriptors
+    )
   }
 }

@@ -10,7 +10,7 @@ public struct ProcessStatistics: Sendable, Equatable {
   public var virtualBytes: UInt64?
   /// Open descriptors; nil where /proc cannot be read.
   public var openDescriptors: UInt64?
-  /// The soft limit of open descriptors; nil where there is none.
+  /// The descriptors that clients and server connections may use up; nil where there is no limit.
   public var maxDescriptors: UInt64?
 
   /// Asks the kernel. Takes some ten microseconds, and more with thousands of open descriptors.
@@ -19,7 +19,7 @@ public struct ProcessStatistics: Sendable, Equatable {
     let status = unsafe getrusage(RUSAGE_SELF.rawValue, &usage)
     precondition(status == 0, "getrusage(RUSAGE_SELF) cannot fail")
     let memory = readMemory()
-    let limit = descriptorLimit()
+    let limit = DescriptorReserve.start.map { UInt64($0) }
     return ProcessStatistics(
       cpuMicroseconds: microseconds(usage.ru_utime) + microseconds(usage.ru_stime),
       residentBytes: memory?.resident, virtualBytes: memory?.virtual,
@@ -57,12 +57,5 @@ public struct ProcessStatistics: Sendable, Equatable {
       if unsafe entry.pointee.d_name.0 != CChar(UInt8(ascii: ".")) { count += 1 }
     }
     return count > 0 ? count - 1 : nil
-  }
-
-  private static func descriptorLimit() -> UInt64? {
-    var limit = rlimit()
-    guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return nil }
-    // RLIM_INFINITY is all ones; Swift does not import its value.
-    return limit.rlim_cur == .max ? nil : UInt64(limit.rlim_cur)
   }
 }

@@ -55,9 +55,6 @@ public struct ServerStatements {
   /// Requests under way may still change what the server or a client has.
   public var isUnsettled: Bool { !notes.isEmpty }
 
-  /// Whether the server has it, or will when it comes to the next request.
-  public func has(_ statement: SharedStatement) -> Bool { places[statement.id] != nil }
-
   /// A request uses it now. Returns whether the server has it, or will when it comes to the request.
   public mutating func use(_ statement: SharedStatement) -> Bool {
     guard let place = places[statement.id] else { return false }

@@ -147,6 +147,7 @@ extension Client {
     if isForConsole {
       entry = nil
       phase = .console
+      worker.loop.stays(self)
       welcomeToConsole()
       return true
     }

@@ -85,6 +85,8 @@ struct DataPlaneEnvironment: Sendable {
   let node: Int
   /// What all workers wait on.
   let driver: EventLoopDriver
+  /// The lowest number of a descriptor that is not for clients and their servers.
+  let descriptorLimit: Int32
   let dialers: Dialers
   let cancellers: Cancellers
   /// Log in at servers to try clients' passwords; apart from `dialers`, so that guesses keep no pool waiting.
@@ -153,11 +155,13 @@ public final class DataPlane: Sendable {
   ///
   /// - Parameters:
   ///   - driver: what the workers wait on; one that this machine has.
+  ///   - descriptorLimit: the lowest number of a descriptor that is not for clients and server connections.
   ///   - passed: listening sockets that the service manager has opened.
   ///   - console: called on a worker thread; must return at once.
   ///   - log: called on any thread; must return at once.
   public init(
-    configuration: ServingConfiguration, driver: EventLoopDriver, version: String, passed: [Int32] = [],
+    configuration: ServingConfiguration, driver: EventLoopDriver, descriptorLimit: Int32, version: String,
+    passed: [Int32] = [],
     console: @escaping Console,
     log: @escaping @Sendable (PoolEvent) -> Void
   ) throws(ListenError) {
@@ -165,15 +169,16 @@ public final class DataPlane: Sendable {
     let workerCount = DataPlane.workerCount(settings)
     let opened = try ListenerSet(settings, passed: passed, users: workerCount, log: log)
     remotePassed = opened.remotePassed
-    dialers = Dialers()
+    dialers = Dialers(descriptorLimit: descriptorLimit)
     cancellers = Cancellers()
-    verifiers = Dialers(threadsPerUpstream: 2, maximumThreads: 8)
+    verifiers = Dialers(threadsPerUpstream: 2, maximumThreads: 8, descriptorLimit: descriptorLimit)
     let mailboxes = (0..<workerCount).map { _ in Mailbox<WorkerMessage>() }
     workers = mailboxes
     finished = Mutex(Finish(workersLeft: mailboxes.count))
     heartbeats = Mutex(Heartbeats(workers: mailboxes.count))
     let environment = DataPlaneEnvironment(
-      node: 0, driver: driver, dialers: dialers, cancellers: cancellers, verifiers: verifiers,
+      node: 0, driver: driver, descriptorLimit: descriptorLimit, dialers: dialers,
+      cancellers: cancellers, verifiers: verifiers,
       homes: PoolHomes(settings, workers: workerCount), acceptingWorkers: AcceptingWorkers(workerCount),
       hosts: HostBoard(changed: { for mailbox in mailboxes { mailbox.post(.hostsChanged) } }, log: log),
       workerTelemetry: mailboxes.map { _ in WorkerTelemetry() }, consoleVersion: version, log: log,

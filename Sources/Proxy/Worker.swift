@@ -106,7 +106,7 @@ final class Worker: EventLoopDelegate {
     self.environment = environment
     telemetry = environment.workerTelemetry[index]
     acceptOrder = AcceptOrder(environment.acceptingWorkers)
-    loop = EventLoop(environment.driver)
+    loop = EventLoop(environment.driver, descriptorLimit: environment.descriptorLimit)
     loop.watchMail(mailbox.descriptor)
     for name in settings.databases.keys where name != "*" { openPoolsAhead(database: name) }
   }

@@ -39,6 +39,11 @@ enum Driver {
     }
   }
 
+  /// A listener's clients are to be accepted in the other way: by the kernel, or one by one.
+  func acceptingChanged(_ slot: Slot) {
+    if case .ioUring(let driver) = self { driver.change(slot) }
+  }
+
   /// Ends the watch, and with io_uring sooner or later what was begun.
   func unwatch(_ slot: Slot) {
     switch self {

@@ -60,12 +60,18 @@ import Glibc
   /// What is decrypted of what was received.
   let plaintext: UnsafeMutableRawBufferPointer
 
+  /// Descriptors of clients are below this number; those from here on are left to others of the process.
+  private let descriptorLimit: Int32
+
   /// CLOCK_MONOTONIC in nanoseconds, read now; for other threads.
   public static func monotonicNanoseconds() -> Int64 { System.monotonicNanoseconds() }
 
-  /// - Parameter driver: one that `EventLoopDriver.obstacle` has nothing against.
-  public init(_ driver: EventLoopDriver) {
+  /// - Parameters:
+  ///   - driver: one that `EventLoopDriver.obstacle` has nothing against.
+  ///   - descriptorLimit: the lowest number that no client may have.
+  public init(_ driver: EventLoopDriver, descriptorLimit: Int32 = .max) {
     self.driver = Driver(driver)
+    self.descriptorLimit = descriptorLimit
     now = System.monotonicNanoseconds()
     unsafe plaintext = .allocate(byteCount: EventLoop.receiveSize, alignment: 64)
   }
@@ -207,6 +213,7 @@ import Glibc
   /// Accepts clients on a listener until `stopListening`.
   public func listen(on listener: Listener) {
     let slot = takeSlot(.listener(listener), descriptor: listener.descriptor, owned: false)
+    noteNearness(listener.descriptor, slot)
     driver.watch(slot)
   }
 
@@ -367,12 +374,15 @@ import Glibc
     let most = listener.isShared ? EventLoop.acceptsPerTurnShared : EventLoop.acceptsPerTurn
     for _ in 0..<(isCrowd || comesLast ? most : 1) {
       guard case .listener = slot.role else { return }
+      if slot.isNearLimit && !hasDescriptorLeft(listener) { return acceptFailed(slot, listener, EMFILE) }
       guard let outcome = listener.accept() else {
         if comesLast { pauseAccepting(slot, for: EventLoop.acceptPauseNanoseconds) }
         return
       }
       switch outcome {
-      case .success((let descriptor, let peer)): delegate?.accepted(descriptor, from: peer, on: listener)
+      case .success((let descriptor, let peer)):
+        guard let kept = keep(descriptor, slot) else { return acceptFailed(slot, listener, EMFILE) }
+        delegate?.accepted(kept, from: peer, on: listener)
       case .failure(let failure) where failure.isPassing: continue
       case .failure(let failure): return acceptFailed(slot, listener, failure.error)
       }
@@ -380,16 +390,43 @@ import Glibc
   }
 
   /// The kernel has accepted a client.
-  func accepted(_ descriptor: Int32, _ listener: Listener) {
-    if let peer = PeerAddress.remote(of: descriptor) {
-      delegate?.accepted(descriptor, from: peer, on: listener)
+  func accepted(_ descriptor: Int32, _ slot: Slot, _ listener: Listener) {
+    guard let kept = keep(descriptor, slot) else { return acceptFailed(slot, listener, EMFILE) }
+    if let peer = PeerAddress.remote(of: kept) {
+      delegate?.accepted(kept, from: peer, on: listener)
     } else {
-      System.closeDescriptor(descriptor)
+      System.closeDescriptor(kept)
     }
+  }
+
+  /// Gives back a number that no client may have. Another may be free by now; else the client is let go, which happens only
+  /// where somebody else took the last number in the same moment.
+  private func keep(_ descriptor: Int32, _ slot: Slot) -> Int32? {
+    noteNearness(descriptor, slot)
+    guard descriptor >= descriptorLimit else { return descriptor }
+    defer { System.closeDescriptor(descriptor) }
+    return System.duplicate(descriptor, below: descriptorLimit)
+  }
+
+  /// Where all clients that the kernel holds might use up the numbers, each is accepted by a call of its own, and only if
+  /// there is a number for it: accept(2) would take one that is not a client's as well.
+  private func noteNearness(_ descriptor: Int32, _ slot: Slot) {
+    let isNear = descriptor >= descriptorLimit - Listener.backlog
+    guard slot.isNearLimit != isNear else { return }
+    slot.isNearLimit = isNear
+    if !slot.isUnwatched { driver.acceptingChanged(slot) }
+  }
+
+  private func hasDescriptorLeft(_ listener: Listener) -> Bool {
+    guard let free = System.duplicate(listener.descriptor, below: descriptorLimit) else { return false }
+    System.closeDescriptor(free)
+    return true
   }
 
   /// Accepting pauses: at once it would only fail again.
   func acceptFailed(_ slot: Slot, _ listener: Listener, _ error: Int32) {
+    // More clients may have come before the pause could begin.
+    guard !slot.isUnwatched else { return }
     pauseAccepting(slot, for: EventLoop.acceptRetryNanoseconds)
     delegate?.acceptFailed(error, on: listener)
   }
@@ -397,6 +434,17 @@ import Glibc
   private func pauseAccepting(_ slot: Slot, for nanoseconds: Int64) {
     driver.unwatch(slot)
     scheduleOwn(slot, after: nanoseconds)
+  }
+
+  /// The pause is over.
+  private func resumeAccepting(_ slot: Slot, _ listener: Listener) {
+    guard hasDescriptorLeft(listener) else {
+      scheduleOwn(slot, after: EventLoop.acceptRetryNanoseconds)
+      delegate?.acceptFailed(EMFILE, on: listener)
+      return
+    }
+    slot.isUnwatched = false
+    driver.watch(slot)
   }
 
   /// Timer tokens from here on are the loop's own.
@@ -410,9 +458,7 @@ import Glibc
     let index = Int(token & 0xffff_ffff)
     guard EventLoop.ownTokens | slots[index].id.raw == token else { return }
     switch slots[index].role {
-    case .listener:
-      slots[index].isUnwatched = false
-      driver.watch(slots[index])
+    case .listener(let listener): resumeAccepting(slots[index], listener)
     case .closing: drop(slots[index])
     case .connection, .mail, .free: break
     }

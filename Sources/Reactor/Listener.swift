@@ -216,7 +216,7 @@ public final class Listener: Sendable {
   }
 
   /// Clients that the kernel holds until they are accepted; it cuts this at `net.core.somaxconn`.
-  private static let backlog: Int32 = 4096
+  static let backlog: Int32 = 4096
 
   private static func bind(
     family: Int32, address: UnsafePointer<sockaddr>?, length: socklen_t, endpoint: ListenEndpoint

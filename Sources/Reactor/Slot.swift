@@ -66,6 +66,8 @@ final class Slot {
   var sent = 0
   /// Of a listener: the turn in which clients were accepted last.
   var acceptedInTurn: UInt64 = 0
+  /// Of a listener: descriptors may run out.
+  var isNearLimit = false
   /// Free, but for operations that are not over.
   var isLeaving = false
 
@@ -124,5 +126,6 @@ final class Slot {
     epollInterest = 0
     hasOverrun = false
     receivesRepeatedly = false
+    isNearLimit = false
   }
 }

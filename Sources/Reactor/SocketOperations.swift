@@ -66,6 +66,7 @@ struct SocketOperations {
       if !wishes.input && wishes.stopsInput && cancel(.input) { return .cancel(.input) }
       if !wishes.input && wishes.hangUp && self[.input] == .idle && start(.hangUp) { return .start(.hangUp) }
       if wishes.accept && start(.accept) { return .start(.accept) }
+      if !wishes.accept && cancel(.accept) { return .cancel(.accept) }
       if wishes.output && start(.output) { return .start(.output) }
       return nil
     }

@@ -57,6 +57,14 @@ enum System {
     precondition(outcome == 0 || errno != EBADF, "closed a descriptor twice")
   }
 
+  /// Another descriptor of the same file, with a number below that limit; nil where none is free.
+  static func duplicate(_ descriptor: Int32, below limit: Int32) -> Int32? {
+    let copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 0)
+    if copy < limit { return copy < 0 ? nil : copy }
+    closeDescriptor(copy)
+    return nil
+  }
+
   /// CLOCK_MONOTONIC in nanoseconds.
   static func monotonicNanoseconds() -> Int64 {
     var time = timespec()

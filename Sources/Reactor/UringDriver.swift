@@ -268,7 +268,7 @@ import Glibc
       return
     }
     if result >= 0 {
-      loop.accepted(result, listener)
+      loop.accepted(result, slot, listener)
     } else if let error = failure(result), error != ECONNABORTED {
       loop.acceptFailed(slot, listener, error)
     }
@@ -327,8 +327,8 @@ import Glibc
       wishes.hangUp = !slot.awaitsTurn
       wishes.output = slot.waitsForOutput
     case .listener(let listener):
-      wishes.input = listener.isShared
-      wishes.accept = !listener.isShared
+      wishes.input = listener.isShared || slot.isNearLimit
+      wishes.accept = !wishes.input
     case .mail: wishes.input = true
     case .free: return wishes
     }

@@ -36,7 +36,8 @@ public final class AdminSocket: Sendable {
         .serverChannelInitializer { channel in
           channel.eventLoop.makeCompletedFuture {
             try channel.pipeline.syncOperations.addHandler(
-              StatusAcceptGuard(pause: .seconds(1), reserve: DescriptorReserve(), makeRoom: { false }))
+              StatusAcceptGuard(
+                pause: .seconds(1), share: DescriptorReserve.adminShare, makeRoom: { false }))
           }
         }
         // Out of descriptors, accept(2) fails also when nobody waits: it is asked once for each client.

@@ -1,15 +1,16 @@
+internal import Admin
 internal import Glibc
 internal import NIOCore
 
-/// Keeps accepting going when the process has no descriptors or memory left.
+/// Keeps accepting going when clients have taken all descriptors, or the process has none or no memory left.
 ///
-/// Out of descriptors, the story is:
+/// Where clients have taken all descriptors but the reserve (``DescriptorReserve``), what is accepted comes out of that:
 ///
-/// 1. accept(2) fails with EMFILE. The reserve is opened, and the event loop comes back at once, because the client
-///    still waits.
-/// 2. accept(2) succeeds, with a descriptor of the reserve, and the reserve is closed again.
-/// 3. Or it fails again, as the reserve is used up: the connection that has kept the server waiting longest makes room.
-/// 4. Where there is none, accepting pauses.
+/// 1. While more of it is in use than this listener's share, the connections that have kept the server waiting longest make
+///    room.
+/// 2. Where there is none to close, it is the new one that goes.
+///
+/// Where accept(2) fails, a connection makes room as well, and where there is none, accepting pauses.
 ///
 /// Without the pause, and also with swift-nio's own `AcceptBackoffHandler`, a listening socket stays registered for
 /// reading after accept(2) has failed, and the event loop spins for as long as connections are waiting. Switching
@@ -18,33 +19,29 @@ final class StatusAcceptGuard: ChannelInboundHandler {
   typealias InboundIn = any Channel
 
   private let pause: TimeAmount
-  private let reserve: DescriptorReserve
+  private let share: Int
   private let makeRoom: () -> Bool
   private var resumption: Scheduled<Void>?
 
-  /// How long the reserve stays open for a client that has gone meanwhile.
-  private static let reserveTime = TimeAmount.milliseconds(20)
-
-  /// - Parameter makeRoom: closes a connection; false where there is none.
-  init(pause: Duration, reserve: DescriptorReserve, makeRoom: @escaping () -> Bool) {
+  /// - Parameters:
+  ///   - share: how much of the reserve may be in use.
+  ///   - makeRoom: closes a connection; false where there is none.
+  init(pause: Duration, share: Int, makeRoom: @escaping () -> Bool) {
     self.pause = TimeAmount(pause)
-    self.reserve = reserve
+    self.share = share
     self.makeRoom = makeRoom
   }
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-    reserve.close()
+    while DescriptorReserve.used > share {
+      if !makeRoom() { return unwrapInboundIn(data).close(promise: nil) }
+    }
     context.fireChannelRead(data)
   }
 
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
     guard let error = error as? IOError, [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(error.errnoCode) else { return }
-    if error.errnoCode == EMFILE, reserve.open() {
-      context.eventLoop.assumeIsolated().scheduleTask(in: Self.reserveTime) { self.reserve.close() }
-      return
-    }
     if makeRoom() { return }
-    reserve.close()
     setAutoRead(false, context.channel)
     let channel = context.channel
     resumption?.cancel()

@@ -6,7 +6,7 @@ internal import Settings
 
 /// One listening socket, which stays open until it is told to close.
 ///
-/// Out of descriptors or memory, accepting pauses (``StatusAcceptPause``). Any other error of accept(2), such as a
+/// Out of descriptors or memory, accepting pauses (``StatusAcceptGuard``). Any other error of accept(2), such as a
 /// network that went away, makes swift-nio close the socket; then it is opened again.
 final class StatusListener: Sendable {
   /// Makes the bootstrap for each opening; bootstraps cannot be shared between threads.

@@ -1,3 +1,4 @@
+internal import Admin
 internal import NIOCore
 internal import NIOHTTP1
 internal import NIOPosix
@@ -18,10 +19,6 @@ public protocol StatusSource: Sendable {
 ///
 /// Its peers are not authenticated, so whatever they do costs at most what ``StatusLimits`` grants.
 public final class StatusServer: Sendable {
-  /// How many descriptors below the hard limit the soft one has to stay, so that the server has a reserve of its own for
-  /// the time when there are none (``DescriptorReserve``).
-  public static let reservedDescriptors: UInt = 16
-
   private let group: MultiThreadedEventLoopGroup
   private let listeners: [StatusListener]
   private let answers: PendingAnswers
@@ -73,7 +70,6 @@ public final class StatusServer: Sendable {
   /// What the listeners and connections of one server have in common.
   private struct Shared {
     let connections: StatusConnections
-    let reserve = DescriptorReserve()
 
     init(_ limits: StatusLimits) {
       connections = StatusConnections(limit: limits.maxConnections)
@@ -101,7 +97,7 @@ public final class StatusServer: Sendable {
         channel.eventLoop.makeCompletedFuture {
           try channel.pipeline.syncOperations.addHandler(
             StatusAcceptGuard(
-              pause: limits.acceptPause, reserve: shared.value.reserve,
+              pause: limits.acceptPause, share: DescriptorReserve.statusShare,
               makeRoom: { shared.value.connections.closeOldest() }))
         }
       }

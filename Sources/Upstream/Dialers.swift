@@ -9,6 +9,7 @@ import struct Synchronization.Atomic
 public final class Dialers: Sendable {
   private let threads: BlockingThreads
   private let nextIdentifier = Atomic<UInt64>(0)
+  private let descriptorLimit: Int32
   /// The dials that have not been completed.
   private let open = Mutex<[UInt64: DialTicket]>([:])
 
@@ -16,9 +17,12 @@ public final class Dialers: Sendable {
   ///   - threadsPerUpstream: dials under way at once to one upstream (at least 1); more wait in order.
   ///   - maximumThreads: for all upstreams together (at least 1).
   ///   - lingerNanoseconds: how long a thread is kept without work.
+  ///   - descriptorLimit: the lowest number of a descriptor that no connection may have.
   public init(
-    threadsPerUpstream: Int = 4, maximumThreads: Int = 32, lingerNanoseconds: Int64 = 10_000_000_000
+    threadsPerUpstream: Int = 4, maximumThreads: Int = 32, lingerNanoseconds: Int64 = 10_000_000_000,
+    descriptorLimit: Int32 = .max
   ) {
+    self.descriptorLimit = descriptorLimit
     threads = BlockingThreads(
       laneLimit: threadsPerUpstream, maximumThreads: maximumThreads, lingerNanoseconds: lingerNanoseconds)
   }
@@ -44,7 +48,7 @@ public final class Dialers: Sendable {
     threads.submit(
       BlockingThreads.Job(
         identifier: identifier, lane: target.upstream,
-        run: { ticket.run(target, deadline: deadline) },
+        run: { [descriptorLimit] in ticket.run(target, deadline: deadline, descriptorLimit: descriptorLimit) },
         abandon: { reason in
           switch reason {
           case .stopped: ticket.complete(.failure(.notBegun))
@@ -104,7 +108,7 @@ public final class DialTicket: Sendable {
   }
 
   /// Carries the dial out, on a dialing thread.
-  func run(_ target: ConnectionTarget, deadline: Int64) {
+  func run(_ target: ConnectionTarget, deadline: Int64, descriptorLimit: Int32) {
     // The descriptor lives and dies under the lock: `cancel` never writes to one that has been closed.
     let descriptor: Result<Int32, DialFailure> = state.withLock { state in
       if state.isCancelled { return .failure(.notBegun) }
@@ -112,10 +116,14 @@ public final class DialTicket: Sendable {
       guard descriptor >= 0 else {
         return .failure(DialFailure(.other, "no descriptor left (eventfd: errno \(errno))"))
       }
+      guard descriptor < descriptorLimit else {
+        _ = close(descriptor)
+        return .failure(.noDescriptor)
+      }
       state.wakeDescriptor = descriptor
       return .success(descriptor)
     }
-    let result: Result<ServerLink, DialFailure>
+    var result: Result<ServerLink, DialFailure>
     switch descriptor {
     case .failure(let failure): result = .failure(failure)
     case .success(let descriptor):
@@ -126,11 +134,17 @@ public final class DialTicket: Sendable {
         _ = close(descriptor)
       }
     }
+    if case .success(let link) = result, link.descriptor >= descriptorLimit {
+      link.finish()
+      result = .failure(.noDescriptor)
+    }
     complete(result)
   }
 }
 
 extension DialFailure {
+  /// What is left is not for connections.
+  fileprivate static let noDescriptor = DialFailure(.other, "no descriptor left")
   /// Cancelled while it waited for a thread.
   fileprivate static let notBegun = DialFailure(.cancelled, "the connection attempt was cancelled")
 }

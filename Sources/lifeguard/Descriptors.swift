@@ -1,22 +1,21 @@
+import Admin
 import Glibc
 import Logging
 import Settings
-import StatusServer
 
 /// The limit of open descriptors: each client takes one, and so does each server connection.
 enum Descriptors {
   /// Listeners, event loops, mailboxes, HTTP, the log, what libpq has open while it connects.
   private static let overhead = 100
 
-  /// Raises the soft limit almost to the hard one: what is between them is the status server's reserve. Returns the limit.
+  /// Raises the soft limit to the hard one. Returns how many descriptors there are without the reserve.
   static func raiseLimit() -> Int {
     var limit = rlimit()
-    guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 1024 }
-    if limit.rlim_max > StatusServer.reservedDescriptors {
-      limit.rlim_cur = limit.rlim_max - StatusServer.reservedDescriptors
+    if unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 {
+      limit.rlim_cur = limit.rlim_max
       unsafe _ = setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
     }
-    return limit.rlim_cur > UInt(Int32.max) ? Int(Int32.max) : Int(limit.rlim_cur)
+    return DescriptorReserve.start ?? Int(Int32.max)
   }
 
   /// Warns when `max_clients` cannot be reached, with the arithmetic.
@@ -30,7 +29,8 @@ enum Descriptors {
     logger.warning(
       """
       max_clients \(clients) cannot be reached: \(clients) clients + \(servers) server connections of one user each \
-      + \(overhead) others = \(needed) descriptors, but the limit (ulimit -n, LimitNOFILE) is \(limit)
+      + \(overhead) others = \(needed) descriptors, but the limit (ulimit -n, LimitNOFILE) without the \(DescriptorReserve.size) of the \
+      status server is \(limit)
       """)
   }
 }

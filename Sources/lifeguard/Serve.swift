@@ -46,7 +46,8 @@ struct Serve: AsyncParsableCommand {
       logger.critical("\(error)")
       throw ExitCode.failure
     }
-    Descriptors.check(settings, limit: Descriptors.raiseLimit(), logger: logger)
+    let descriptorLimit = Descriptors.raiseLimit()
+    Descriptors.check(settings, limit: descriptorLimit, logger: logger)
 
     let signals = Signals()
     let serviceManager = ServiceManager()
@@ -60,7 +61,8 @@ struct Serve: AsyncParsableCommand {
     let dataPlane: DataPlane
     do {
       dataPlane = try DataPlane(
-        configuration: configuration, driver: driver, version: "\(Lifeguard.version) (Lifeguard)", passed: passed,
+        configuration: configuration, driver: driver, descriptorLimit: Int32(clamping: descriptorLimit),
+        version: "\(Lifeguard.version) (Lifeguard)", passed: passed,
         console: { command, reply in daemon.console(command, reply: reply) }, log: { log.take($0) })
     } catch {
       logger.critical("\(error) ([server] listen)")

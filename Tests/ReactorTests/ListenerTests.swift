@@ -104,6 +104,52 @@ import Testing
     for descriptor in clients + script.accepted.map(\.descriptor) { close(descriptor) }
   }
 
+  @Test(arguments: EventLoopDriver.usable, [1, 2]) func clientsAreLeftToTheKernelWhereTheirDescriptorsAreUsedUp(
+    _ driver: EventLoopDriver, users: Int
+  ) throws {
+    let script = Script(driver, descriptorLimit: 0)
+    let listener = try #require(try Listener.open(.tcp(host: "127.0.0.1", port: 0), users: users).first)
+    script.loop.listen(on: listener)
+    var client: Int32 = -1
+    script.then { client = speakingClient(of: listener) }
+    script.when("it has been found twice that there is none left") {
+      script.acceptFailures.count == 2
+    } then: {
+      #expect(!read(client).isAtEnd)
+      script.loop.stopListening()
+    }
+    script.run()
+    #expect(script.acceptFailures == [EMFILE, EMFILE])
+    #expect(script.accepted.isEmpty)
+    close(client)
+    if users > 1 { listener.release() }
+  }
+
+  /// The limit is far away at first, and then no further than the backlog is long: the way of accepting changes.
+  @Test(arguments: EventLoopDriver.usable) func nobodyIsLostWhenDescriptorsMayRunOut(_ driver: EventLoopDriver) throws {
+    let listener = try #require(try Listener.open(.tcp(host: "127.0.0.1", port: 0)).first)
+    let script = Script(driver, descriptorLimit: Listener.backlog + listener.descriptor + 1)
+    script.loop.listen(on: listener)
+    var clients: [Int32] = []
+    for count in [1, 3, 5] {
+      script.then { for _ in 0..<count { clients.append(speakingClient(of: listener)) } }
+      script.when("all are accepted") { script.accepted.count == clients.count }
+    }
+    script.then { script.loop.stopListening() }
+    script.run()
+    #expect(script.accepted.count == 9)
+    #expect(script.acceptFailures.isEmpty)
+    for (descriptor, _) in script.accepted { close(descriptor) }
+    for client in clients { close(client) }
+  }
+
+  @Test func aCopyHasANumberBelowTheLimitOrThereIsNone() throws {
+    let copy = try #require(System.duplicate(STDERR_FILENO, below: .max))
+    #expect(fcntl(copy, F_GETFD) == FD_CLOEXEC)
+    close(copy)
+    #expect(System.duplicate(STDERR_FILENO, below: STDERR_FILENO) == nil)
+  }
+
   /// A client that has sent a byte.
   private func speakingClient(of listener: Listener) -> Int32 {
     let client = ReactorTests.connect(toPort: port(of: listener.descriptor))

@@ -96,6 +96,8 @@ final class Script: EventLoopDelegate {
   var fired: [UInt64] = []
   var mails = 0
   var accepted: [(descriptor: Int32, peer: PeerAddress)] = []
+  /// The errors with which accepting failed.
+  var acceptFailures: [Int32] = []
 
   private struct Step {
     var name: Comment
@@ -107,7 +109,9 @@ final class Script: EventLoopDelegate {
   private var giveUpAt: Int64 = 0
   private static let tick: UInt64 = 1 << 62
 
-  init(_ driver: EventLoopDriver) { loop = EventLoop(driver) }
+  init(_ driver: EventLoopDriver, descriptorLimit: Int32 = .max) {
+    loop = EventLoop(driver, descriptorLimit: descriptorLimit)
+  }
 
   func send(_ bytes: [UInt8], to connection: Connection) { loop.send(bytes.span, to: connection.socket) }
 
@@ -130,7 +134,7 @@ final class Script: EventLoopDelegate {
     accepted.append((descriptor, peer))
   }
 
-  func acceptFailed(_ error: Int32, on listener: Listener) {}
+  func acceptFailed(_ error: Int32, on listener: Listener) { acceptFailures.append(error) }
 
   func timerFired(_ token: UInt64) {
     if token == Script.tick {
