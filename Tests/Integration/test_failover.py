@@ -110,8 +110,11 @@ def test_idle_backends_that_are_terminated_are_no_client_error(lifeguard, primar
             client.send(query("select 1"))
         for client in clients:
             assert [message.kind for message in client.until_ready()] == ["T", "D", "C", "Z"]
-        assert int(primary.psql("with idle as materialized (select pid from pg_stat_activity where usename = 'app') "
-                                "select count(pg_terminate_backend(pid, 10000)) from idle")) > 0
+        idle = primary.psql("with idle as materialized (select pid from pg_stat_activity where usename = 'app') "
+                            "select pid from idle where pg_terminate_backend(pid)").split()
+        assert idle
+        wait_until(lambda: primary.psql(f"select count(*) from pg_stat_activity where pid in ({', '.join(idle)})") == "0",
+                   "they are gone")
     for client in clients:
         client.close()
 

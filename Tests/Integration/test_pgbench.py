@@ -12,7 +12,7 @@ from kit.processes import run
 from kit.sampling import Sampler
 
 PGBENCH = server_binaries() / "pgbench"
-SECONDS = int(os.environ.get("PGBENCH_SECONDS", "10"))
+SECONDS = int(os.environ.get("PGBENCH_SECONDS", "5"))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -31,13 +32,21 @@ class PostgreSQL:
     password `right one` (SCRAM). Databases: `app`, owned by `app`, and `other`.
 
     With `certificate` it offers TLS. Lines in `hba` come before those of the loopback address.
+
+    All servers of a process are copies of one, which takes a third of the time that making each anew does; so they have
+    one system identifier.
     """
+
+    #: The data that the servers of this process begin with.
+    _template: Path | None = None
 
     def __init__(self, *, max_connections: int = 200, settings: dict[str, str] | None = None,
                  certificate: Certificate | None = None, authority: Path | None = None, hba: str = "") -> None:
         self._take_place({"max_connections": str(max_connections)} | (settings or {}))
-        run([self.bin / "initdb", "-D", self.data, "-A", "trust", "-U", "postgres", "-E", "UTF8",
-             "--locale=C.UTF-8", "-N"], **self._as_user)
+        if PostgreSQL._template is None:
+            self._make_template()
+        # Its owner copies it, and so owns the copy.
+        run(["cp", "-R", "-p", "--reflink=auto", PostgreSQL._template, self.data], **self._as_user)
         if certificate:
             self._settings |= {"ssl": "on"} | {
                 name: str(self._own(path)) for name, path in [
@@ -51,12 +60,25 @@ class PostgreSQL:
             "host all guarded 127.0.0.1/32 scram-sha-256\n"
             "host all all 127.0.0.1/32 trust\n")
         self.start()
+
+    def _make_template(self) -> None:
+        """Makes the data in this server's place, and puts them into a folder that goes with the process."""
+        run([self.bin / "initdb", "-D", self.data, "-A", "trust", "-U", "postgres", "-E", "UTF8",
+             "--locale=C.UTF-8", "-N"], **self._as_user)
+        self.start()
         for sql in (
             "create role app login", "create role alice login", "create role guarded login password 'right one'",
             "create database app owner app", "create database other",
         ):
             self.psql(sql, database="postgres")
         self.psql("grant create on schema public to public")
+        self.stop()
+        folder = Path(tempfile.mkdtemp(prefix="lifeguard-pg-", dir="/tmp"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        if os.getuid() == 0:
+            shutil.chown(folder, "postgres", "postgres")
+        PostgreSQL._template = folder / "data"
+        shutil.move(self.data, PostgreSQL._template)
 
     def _take_place(self, settings: dict[str, str]) -> None:
         """Folder, port and settings, with nothing in the folder yet."""
