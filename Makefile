@@ -5,6 +5,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help deps build run test unit integration lint fuzz tsan regress bench clean
 
+# Swift's run time goes into the daemon (docs/decisions/0009-static-run-time.md).
+BUILD := swift build -c release --static-swift-stdlib
+
 help: ## this table
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-13s%s\n", $$1, $$2 }'
 
@@ -13,17 +16,17 @@ deps: ## install what is missing from Debian's packages, and say so
 
 build: ## build .build/release/lifeguard
 	@deploy/dev/deps.sh build
-	swift build -c release
+	$(BUILD)
 
 run: ## build, then run: throwaway PostgreSQL (or UPSTREAM='host=...'), daemon in the foreground; PORT=, HTTP_PORT=
 	@deploy/dev/deps.sh build run
-	swift build -c release
+	$(BUILD)
 	@exec deploy/dev/run.sh
 
 test: ## all tests: lint, Swift tests, then real clients against a real PostgreSQL
 	@deploy/dev/deps.sh build run test
 	@deploy/dev/lint.sh
-	swift build -c release
+	$(BUILD)
 	@deploy/dev/unit.sh
 	@deploy/dev/integration.sh
 
@@ -33,7 +36,7 @@ unit: ## the Swift tests alone; FILTER=name runs some of them
 
 integration: ## the tests with real clients alone; PYTEST='-k cancel' passes options on
 	@deploy/dev/deps.sh build run test
-	swift build -c release
+	$(BUILD)
 	@deploy/dev/integration.sh
 
 lint: ## swift-format on every Swift file
@@ -42,7 +45,7 @@ lint: ## swift-format on every Swift file
 fuzz: ## each decoder for SECONDS_EACH (20) seconds, then ROUNDS (500) of random conversations, direct and through the daemon
 	@deploy/dev/deps.sh build run test
 	Tests/Fuzz/run.sh $(or $(SECONDS_EACH),20)
-	swift build -c release
+	$(BUILD)
 	DIFFERENTIAL_SEED=random DIFFERENTIAL_ROUNDS=$(or $(ROUNDS),500) WORKERS=1 \
 	  PYTEST='--timeout 0 -s -k look_the_same' deploy/dev/integration.sh
 
@@ -52,12 +55,12 @@ tsan: ## the tests with real clients, with ThreadSanitizer; PYTEST='-k workers' 
 
 regress: ## PostgreSQL's own regression tests through the daemon; REGRESS=transaction runs only that mode anew
 	@deploy/dev/deps.sh build run
-	swift build -c release
+	$(BUILD)
 	@deploy/dev/regress.sh $(REGRESS)
 
 bench: ## all of docs/benchmarks.md anew; BENCH='--only 16,200 --rounds 5' or BENCH='memory --clients 15000' a part of it
 	@deploy/dev/deps.sh build run bench
-	swift build -c release
+	$(BUILD)
 	python3 Tests/Benchmarks/bench.py $(BENCH)
 
 clean: ## remove what was built; the throwaway server's data and what was downloaded stay below .run

@@ -437,6 +437,8 @@ final class Client: Connection {
   /// Writes messages to the client.
   func send(_ write: (inout MessageWriter) -> Void) {
     var writer = MessageWriter()
+    // Short messages, as nearly all are, fit without growing.
+    writer.bytes.reserveCapacity(96)
     write(&writer)
     send(writer.bytes.span)
   }

@@ -27,11 +27,14 @@ extension Client {
       return false
     }
     let packet: InitialPacket
+    let rest = bytes.extracting(cursor...)
+    let length: Int
     do {
-      let rest = bytes.extracting(cursor...)
-      guard let length = try InitialPacket.length(rest), rest.count >= length else { return false }
-      packet = try InitialPacket(body: rest.extracting(4..<length))
+      guard let whole = try InitialPacket.length(rest), rest.count >= whole else { return false }
+      length = whole
       cursor += length
+      if let known = worker.startups[rest.extracting(..<length)] { return start(known) }
+      packet = try InitialPacket(body: rest.extracting(4..<length))
     } catch {
       close(with: ErrorFields(.fatal, error.sqlState, WireText("\(error)")))
       return false
@@ -53,7 +56,12 @@ extension Client {
       worker.environment.cancel(key)
       worker.closeClient(self, reason: "cancel request")
       return false
-    case .startup(let message): return start(message)
+    case .startup(let message):
+      guard let startup = ClientStartup(message) else {
+        return fail(.protocolViolation, "the name of the user or the database is not UTF-8 text")
+      }
+      worker.startups.remember(rest.extracting(..<length), startup)
+      return start(startup)
     }
   }
 
@@ -65,13 +73,10 @@ extension Client {
     return true
   }
 
-  private func start(_ message: StartupMessage) -> Bool {
-    guard let user = message.user.exactText, let database = message.database.exactText else {
-      return fail(.protocolViolation, "the name of the user or the database is not UTF-8 text")
-    }
-    name = ClientName(user: user, database: database)
+  private func start(_ startup: ClientStartup) -> Bool {
+    name = startup.name
     let server = worker.settings.server
-    guard message.replication == .off else {
+    guard startup.replication == .off else {
       return fail(.featureNotSupported, "replication connections cannot be pooled: connect to the server directly")
     }
     if worker.environment.quota.isUsedUp(server.maxClients) { return failTooManyClients() }
@@ -81,16 +86,12 @@ extension Client {
         .invalidAuthorizationSpecification,
         "connections without TLS are not allowed here (tls_mode \"\(server.tlsMode.rawValue)\")")
     }
-    if message.version.minor > 0 || !message.protocolOptions.isEmpty {
-      send {
-        $0.negotiateProtocolVersion(
-          newest: .v3_0, unknownOptions: message.protocolOptions.map { WireText($0.name) })
-      }
+    if startup.needsNegotiation {
+      send { $0.negotiateProtocolVersion(newest: .v3_0, unknownOptions: startup.unknownOptions) }
     }
-    do {
-      entry?.settings = try message.settings().map { SessionSetting(name: $0.name, value: $0.value) }
-    } catch {
-      return fail(.invalidParameterValue, "\(error)")
+    switch startup.settings {
+    case .success(let settings): entry?.settings = settings
+    case .failure(let error): return fail(.invalidParameterValue, "\(error)")
     }
     return beginAuthentication()
   }

@@ -89,6 +89,7 @@ final class Pool {
       PoolName(database: isForReads ? DatabaseSettings.readsName(of: database) : database, user: user),
       settings: settings)
     telemetry = published.telemetry
+    label = "\(published.name.database)/\(user)"
   }
 
   /// Connects to another target, or with another wish, from now on.
@@ -104,7 +105,7 @@ final class Pool {
 
   /// As it is called where people see it; that of a pool for reads is no name of a database.
   var name: PoolName { published.name }
-  var label: String { "\(name.database)/\(user)" }
+  let label: String
   /// As it begins the text of errors.
   var quotedLabel: String { "pool \"\(label)\"" }
   /// Connections change hands between transactions or statements.

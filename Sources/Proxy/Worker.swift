@@ -44,6 +44,7 @@ final class Worker: EventLoopDelegate {
   /// Clients that have not proven who they are, oldest first, and some that have meanwhile.
   var halfOpen: Deque<ClientToken> = []
   var halfOpenCount = 0
+  var startups = ClientStartups()
   /// Clients that leave for another worker at the end of the turn.
   var moving: [Departure] = []
   var servers = ServerSlots()

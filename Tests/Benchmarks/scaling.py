@@ -56,8 +56,8 @@ def file_offset(binary: Path, address: int) -> int:
 
 
 def symbols(library: Path) -> dict[str, int]:
-    """Addresses of what a library exports."""
-    lines = (line.split() for line in run(["nm", "-D", "--defined-only", library]).stdout.splitlines())
+    """Addresses of what a library or a program has."""
+    lines = (line.split() for line in run(["nm", "--defined-only", library]).stdout.splitlines())
     return {line[2].split("@")[0]: int(line[0], 16) for line in lines}
 
 
@@ -120,11 +120,12 @@ def recording(pid: int, data: Path, folder: Path) -> Iterator[None]:
 def reference_counts(daemon: Lifeguard, crowd: Crowd, folder: Path) -> tuple[float, int]:
     """How many are changed a transaction, and of how many objects by more than one worker in one of ten transactions."""
     maps = Path(f"/proc/{daemon.pid}/maps").read_text()
-    base, library = re.search(r"^(\w+)-\S+ \S+ 00000000 .* (/\S+/libswiftCore\.so)$", maps, re.M).groups()
-    addresses = symbols(Path(library))
+    program = Path(f"/proc/{daemon.pid}/exe").resolve()
+    base = re.search(rf"^(\w+)-\S+ \S+ 00000000 .* {re.escape(str(program))}$", maps, re.M)[1]
+    addresses = symbols(program)
     immortal = {int(base, 16) + addresses[name] for name in IMMORTAL}
     threads = workers(daemon)
-    probes = {name: (Path(library), file_offset(Path(library), addresses[name]), "object=%di:x64") for name in COUNTING}
+    probes = {name: (program, file_offset(program, addresses[name]), "object=%di:x64") for name in COUNTING}
     touched: dict[int, Counter[int]] = {}
     changes = 0
     with uprobes(probes):

@@ -106,7 +106,7 @@ def test_a_transaction_allocates_nothing(
 
 
 #: Instructions of the whole daemon, in user mode, for a transaction of a lone client: what callgrind counts of a release
-#: build by Swift 6.3 (10,448, 13,442 and 13,915), and five per cent, since compilers and libraries differ.
+#: build by Swift 6.3 (10,348, 13,325 and 13,734), and five per cent, since compilers and libraries differ.
 INSTRUCTIONS = {"simple": 11_000, "extended": 14_100, "prepared": 14_600}
 #: What reading a plain text may be of all, and the functions that do it.
 READING_SHARE, READING = 0.03, re.compile("StatementEffectsV4scan|EffectScanner|SQLLexer|PlainStatement")
