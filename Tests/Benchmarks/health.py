@@ -22,7 +22,7 @@ from kit.postgres import PostgreSQL
 from kit.processes import run
 from kit.waiting import wait_until
 from kit.wire import WireClient, query
-from reliability import Bench, restarts
+from reliability import RESTARTS, Bench, restarts
 from transactions import measure
 
 #: Settings of `[pool]`, and of PgBouncer.
@@ -97,11 +97,11 @@ def restart() -> str:
     """Restarts, as a table."""
     bench = Bench()
     try:
-        bench.measure("fast", lambda port, postgres: restarts(port, postgres, "fast"))
+        bench.measure("restarts", restarts)
     finally:
         shutil.rmtree(bench.folder, ignore_errors=True)
     rows = [[name, wait, lost] for _, name, lost, _, _, wait in bench.rows]
-    return ("Five fast restarts under load, 50 clients.\n\n"
+    return (f"{RESTARTS} restarts, fast and immediate in turn, under the load of 50 clients.\n\n"
             + markdown(["pooler", "first transaction after, ms: median (most)", "client connections lost"], rows))
 
 
