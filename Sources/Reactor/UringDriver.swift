@@ -202,11 +202,23 @@ import Glibc
     }
   }
 
+  /// Receive buffers, filled without a pause, that make a socket bulk.
+  private static let buffersOfBulk = EventLoop.bulkSize / ProvidedBuffers.size
+
   private func noteFullness(_ slot: Slot, _ count: Int) {
+    // What the kernel had received before it was told is bulk already.
+    guard !slot.isBulk else { return }
     slot.fullBuffers = count == ProvidedBuffers.size ? slot.fullBuffers + 1 : 0
-    guard slot.fullBuffers * ProvidedBuffers.size >= EventLoop.bulkSize, !slot.isBulk else { return }
+    guard slot.fullBuffers == UringDriver.buffersOfBulk else { return }
     slot.isBulk = true
     change(slot)
+  }
+
+  /// Bulk that comes at a pace often has a short rest. So it is no bulk any more only after as many short receives in a row as
+  /// there were full buffers when it became that.
+  private func noteShortness(_ slot: Slot, _ count: Int) {
+    slot.fullBuffers = count < ProvidedBuffers.size ? slot.fullBuffers - 1 : UringDriver.buffersOfBulk
+    if slot.fullBuffers == 0 { slot.isBulk = false }
   }
 
   /// As much of what waits as a turn may have. A socket that had all that it could bring at once comes again behind the
@@ -226,10 +238,8 @@ import Glibc
         if unsafe count == scratch.count {
           slot.awaitsTurn = true
           bulk.append(socket)
-        } else if count < ProvidedBuffers.size {
-          slot.isBulk = false
-          slot.fullBuffers = 0
         }
+        noteShortness(slot, count)
         unsafe loop.arrived(UnsafeRawBufferPointer(rebasing: scratch[..<count]), slot, connection)
       case .wouldBlock: break
       case .failed(let error): loop.broke(slot, connection, .failed(error))
