@@ -304,3 +304,24 @@ def test_the_longest_wait_is_not_spent_while_connections_are_dialed(lifeguard, p
     for thread in threads:
         thread.join()
     assert len(pids) == 15
+
+
+def test_a_database_that_a_reload_takes_away_is_gone_for_those_who_come_again(lifeguard, postgres: PostgreSQL):
+    both = {"databases.app": {"upstream": postgres.conninfo()}, "databases.other": {"upstream": postgres.conninfo()}}
+    daemon = lifeguard(**both)
+
+    def is_served() -> bool:
+        try:
+            with psycopg.connect(daemon.conninfo()) as client:
+                return client.execute("select 1").fetchone() == (1,)
+        except psycopg.OperationalError as error:
+            assert 'database "app" does not exist' in str(error)
+            return False
+
+    assert all(is_served() for _ in range(3))
+    daemon.write_settings({"databases.other": both["databases.other"]})
+    daemon.reload()
+    wait_until(lambda: not is_served(), "the database is gone")
+    daemon.write_settings(both)
+    daemon.reload()
+    wait_until(is_served, "it is there again")
