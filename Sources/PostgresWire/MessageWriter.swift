@@ -45,7 +45,7 @@ extension MessageWriter {
   }
 
   /// Two bytes, most significant first.
-  @inlinable public mutating func uint16(_ value: UInt16) {
+  @inlinable @inline(__always) public mutating func uint16(_ value: UInt16) {
     bytes.append(UInt8(truncatingIfNeeded: value >> 8))
     bytes.append(UInt8(truncatingIfNeeded: value))
   }
@@ -56,7 +56,7 @@ extension MessageWriter {
   }
 
   /// Four bytes, most significant first.
-  @inlinable public mutating func uint32(_ value: UInt32) {
+  @inlinable @inline(__always) public mutating func uint32(_ value: UInt32) {
     uint16(UInt16(truncatingIfNeeded: value >> 16))
     uint16(UInt16(truncatingIfNeeded: value))
   }

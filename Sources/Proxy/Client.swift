@@ -130,7 +130,7 @@ final class Client: Connection {
 
   /// The value of `application_name` that the client has set, for SHOW CLIENTS.
   var applicationName: String {
-    wanted?["application_name"]?.text ?? entry?.settings.first { $0.name == "application_name" }?.value.text ?? ""
+    wanted?["application_name"]?.text ?? entry?.settings.all.first { $0.name == "application_name" }?.value.text ?? ""
   }
 
   /// Its prepared statements by name.
@@ -436,11 +436,10 @@ final class Client: Connection {
 
   /// Writes messages to the client.
   func send(_ write: (inout MessageWriter) -> Void) {
-    var writer = MessageWriter()
-    // Short messages, as nearly all are, fit without growing.
-    writer.bytes.reserveCapacity(96)
+    var writer = worker.takeWriter()
     write(&writer)
     send(writer.bytes.span)
+    worker.giveBack(writer)
   }
 
   /// Sends bytes to the client.

@@ -1,5 +1,6 @@
 import Authentication
 import Pooling
+import Settings
 
 /// What is known of a client only until it is served: an idle one, of which there may be tens of thousands, has none.
 final class ClientEntry {
@@ -16,16 +17,20 @@ final class ClientEntry {
   /// When the login is given up (nanoseconds, as the loop's clock).
   let deadline: Int64
   /// Those of the StartupMessage.
-  var settings: [SessionSetting] = []
+  var settings = StartupSettings.none
 
   /// - Parameter deadline: nanoseconds, as the loop's clock; `Int64.max` for never.
   init(deadline: Int64) { self.deadline = deadline }
 }
 
-/// Who a client says that it is. Clients of a pool that call themselves as its sessions do share the pool's.
-final class ClientName: Sendable {
+/// Who a client says that it is. Clients of a pool that call themselves as its sessions do share the pool's. Equal where
+/// user and database are, and hashed once: each login looks for its pool.
+final class ClientName: Hashable, Sendable {
   let user: String
   let database: String
+  /// It wants the admin console.
+  let isForConsole: Bool
+  private let hash: Int
 
   /// Of a client that has not said it yet.
   static let none = ClientName(user: "", database: "")
@@ -33,5 +38,15 @@ final class ClientName: Sendable {
   init(user: String, database: String) {
     self.user = user
     self.database = database
+    isForConsole = Settings.reservedDatabases.contains(database)
+    hash = PoolName(database: database, user: user).hashValue
   }
+
+  static func == (left: ClientName, right: ClientName) -> Bool {
+    left === right
+      || left.hash == right.hash
+        && PoolName(database: left.database, user: left.user) == PoolName(database: right.database, user: right.user)
+  }
+
+  func hash(into hasher: inout Hasher) { hasher.combine(hash) }
 }

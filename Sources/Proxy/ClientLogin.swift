@@ -12,8 +12,6 @@ import Settings
 ///        └──────────────────────────────────────────────────────────────▶ console
 /// ```
 extension Client {
-  private var isForConsole: Bool { Settings.reservedDatabases.contains(database) }
-
   // MARK: Authentication
 
   /// Asks for a proof of who the client is, as `[auth] method` says.
@@ -32,10 +30,10 @@ extension Client {
       }
       return authenticated(isProven: true)
     case .password, .md5, .scramSHA256, .upstream, .hba:
-      if auth.loginMethod == .upstream && !isForConsole && worker.settings.database(named: database) == nil {
+      if auth.loginMethod == .upstream && !name.isForConsole && worker.settings.database(named: database) == nil {
         return failUnknownDatabase()
       }
-      let method = isForConsole ? auth.consoleMethod : auth.loginMethod ?? auth.consoleMethod
+      let method = name.isForConsole ? auth.consoleMethod : auth.loginMethod ?? auth.consoleMethod
       phase = .authentication
       var exchange = LoginExchange(
         method, user: user, verifiers: worker.configuration.verifiers, channelBinding: channelBinding,
@@ -144,14 +142,14 @@ extension Client {
     worker.noLongerHalfOpen(self)
     guard worker.environment.quota.enter(worker.settings.server.maxClients) else { return failTooManyClients() }
     isAdmitted = true
-    if isForConsole {
+    if name.isForConsole {
       entry = nil
       phase = .console
       worker.loop.stays(self)
       welcomeToConsole()
       return true
     }
-    if let pool = worker.poolHere(database: database, user: user), entry?.provenPassword == nil,
+    if let pool = worker.poolHere(name), entry?.provenPassword == nil,
       !worker.orders.disabled.contains(database)
     {
       worker.placed(self, stays: true)
@@ -174,12 +172,14 @@ extension Client {
   }
 
   /// The client is at the home of its pool.
-  func enterPool(_ name: PoolName) -> Bool {
-    defer { worker.environment.homes.arrived(for: name) }
+  func enterPool(_ poolName: PoolName) -> Bool {
+    defer { worker.environment.homes.arrived(for: poolName) }
     switch worker.pool(database: database, user: user, known: entry?.provenPassword) {
     case .failure(.unknownDatabase): return failUnknownDatabase()
     case .failure(.target(let text)): return fail(.configurationLimitExceeded, "database \"\(database)\": \(text)")
-    case .success(let pool): enter(pool)
+    case .success(let pool):
+      worker.remember(pool, of: name)
+      enter(pool)
     }
     return true
   }
@@ -188,7 +188,7 @@ extension Client {
     worker.loop.stays(self)
     self.pool = pool
     pool.clients += 1
-    if let shared = pool.clientName(user: user, database: database) { self.name = shared }
+    name = pool.shared(name)
     if let entry {
       entry.provenPassword = nil
       pool.telemetry.bytesReceived.add(UInt64(entry.received))
@@ -219,7 +219,7 @@ extension Client {
 
   /// A server connection is there to try the startup settings on.
   func applyStartup() {
-    guard let pool, let server, let base = pool.base, let startup = entry?.settings else {
+    guard let pool, let server, let base = pool.base, let startup = entry?.settings.all else {
       preconditionFailure("a login without a connection")
     }
     if let fact = startup.first(where: { SessionSettings.isRefusedAtLogin($0.key) }) {

@@ -1,3 +1,4 @@
+import Glibc
 import Pooling
 import PostgresWire
 
@@ -9,7 +10,7 @@ final class ClientStartup {
   let needsNegotiation: Bool
   let unknownOptions: [WireText]
   /// Those of its session.
-  let settings: Result<[SessionSetting], CommandLineOptions.Failure>
+  let settings: Result<StartupSettings, CommandLineOptions.Failure>
 
   /// nil where the name of the user or the database is not UTF-8.
   init?(_ message: StartupMessage) {
@@ -19,11 +20,29 @@ final class ClientStartup {
     needsNegotiation = message.version.minor > 0 || !message.protocolOptions.isEmpty
     unknownOptions = message.protocolOptions.map { WireText($0.name) }
     do {
-      settings = .success(try message.settings().map { SessionSetting(name: $0.name, value: $0.value) })
+      settings = .success(
+        StartupSettings(try message.settings().map { SessionSetting(name: $0.name, value: $0.value) }))
     } catch {
       settings = .failure(error)
     }
   }
+}
+
+/// The settings that a client's session begins with. Hashed once, as each login looks for what the last one was told.
+struct StartupSettings: Hashable {
+  static let none = StartupSettings([])
+
+  let all: [SessionSetting]
+  private let hash: Int
+
+  init(_ all: [SessionSetting]) {
+    self.all = all
+    hash = all.hashValue
+  }
+
+  static func == (left: StartupSettings, right: StartupSettings) -> Bool { left.all == right.all }
+
+  func hash(into hasher: inout Hasher) { hasher.combine(hash) }
 }
 
 /// The StartupMessages that came last. All connections of a service begin with the same bytes, which need to be read only
@@ -36,18 +55,30 @@ struct ClientStartups {
   private struct Entry {
     var packet: [UInt8]
     var startup: ClientStartup
+
+    func isOf(_ other: Span<UInt8>) -> Bool {
+      guard packet.count == other.count else { return false }
+      return unsafe other.withUnsafeBytes { other in
+        unsafe packet.withUnsafeBytes { unsafe memcmp($0.baseAddress!, other.baseAddress!, other.count) == 0 }
+      }
+    }
   }
 
   /// By hash; of two that have the same the later one is kept.
   private var entries: [Int: Entry] = [:]
+  /// Clients of one service come in a row.
+  private var latest: Entry?
 
-  /// What a packet of these bytes said before.
+  /// What a packet of these bytes (at least one) said before.
   subscript(_ packet: Span<UInt8>) -> ClientStartup? {
-    guard packet.count <= ClientStartups.longest, let entry = entries[hash(packet)],
-      entry.packet.count == packet.count
-    else { return nil }
-    for index in packet.indices where packet[index] != entry.packet[index] { return nil }
-    return entry.startup
+    mutating get {
+      if let latest, latest.isOf(packet) { return latest.startup }
+      guard packet.count <= ClientStartups.longest, let entry = entries[hash(packet)], entry.isOf(packet) else {
+        return nil
+      }
+      latest = entry
+      return entry.startup
+    }
   }
 
   mutating func remember(_ packet: Span<UInt8>, _ startup: ClientStartup) {

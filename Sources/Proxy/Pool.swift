@@ -33,7 +33,7 @@ final class Pool {
   /// The settings of a server connection on which no client has changed anything yet; nil until one has been opened.
   private(set) var base: SessionSettings?
   /// What logins with these startup settings were given, so that the next one needs no server connection.
-  private var logins: [[SessionSetting]: KnownLogin] = [:]
+  private var logins: [StartupSettings: KnownLogin] = [:]
   private static let loginsKept = 1024
 
   /// The last failure to connect, for DETAIL.
@@ -98,10 +98,8 @@ final class Pool {
     hosts = PoolHosts(board.records(of: target), HostWish(target, maxLag: settings.maxLag), after: hosts)
   }
 
-  /// The name that its clients share; nil for one who calls itself otherwise.
-  func clientName(user: String, database: String) -> ClientName? {
-    user == clientName.user && database == clientName.database ? clientName : nil
-  }
+  /// The name that its clients share, or that of one who calls itself otherwise.
+  func shared(_ name: ClientName) -> ClientName { name == clientName ? clientName : name }
 
   /// As it is called where people see it; that of a pool for reads is no name of a database.
   var name: PoolName { published.name }
@@ -125,9 +123,9 @@ final class Pool {
     }
   }
 
-  func knownLogin(_ startup: [SessionSetting]) -> KnownLogin? { logins[startup] }
+  func knownLogin(_ startup: StartupSettings) -> KnownLogin? { logins[startup] }
 
-  func remember(login startup: [SessionSetting], _ settings: SessionSettings) -> KnownLogin {
+  func remember(login startup: StartupSettings, _ settings: SessionSettings) -> KnownLogin {
     if logins.count >= Pool.loginsKept { logins.removeAll() }
     let known = KnownLogin(settings)
     logins[startup] = known

@@ -19,6 +19,8 @@ public final class ServingConfiguration: Sendable {
   let verifiers: LoginVerifiers
   /// For TLS with clients; nil where it is not offered.
   let tls: TLSServerContext?
+  /// `client_login_timeout`; nil where there is none.
+  let loginTimeoutNanoseconds: Int64?
   private let databasePasswords: [String: String]
   private let userPasswords: [String: String]
   /// What unknown users' salts are derived from: the same for as long as the daemon runs, as salts do not change.
@@ -31,6 +33,7 @@ public final class ServingConfiguration: Sendable {
   public init(_ settings: Settings, replacing previous: ServingConfiguration? = nil) throws(ConfigurationError) {
     self.settings = settings
     number = (previous?.number ?? 0) + 1
+    loginTimeoutNanoseconds = settings.server.clientLoginTimeout?.nanoseconds
     var problems: [String] = []
     var warnings: [String] = []
     key = previous?.key ?? RandomBytes.make(count: 32)

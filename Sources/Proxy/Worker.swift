@@ -36,7 +36,7 @@ final class Worker: EventLoopDelegate {
   private var poolByID: [PoolID: Pool] = [:]
   private var poolByName: [PoolName: Pool] = [:]
   /// Those of `poolByName` by what clients say: the database's name, and their own user instead of the server's.
-  private var poolByLogin: [PoolName: Pool] = [:]
+  private var poolByLogin: [ClientName: Pool] = [:]
   private var limitByName: [LimitName: LimitID] = [:]
   /// No longer in the settings; removed when the last connection and the last client are gone.
   private var retiredPools: [Pool] = []
@@ -57,6 +57,9 @@ final class Worker: EventLoopDelegate {
   /// Clients that wait for a server connection to log in with.
   var loggingInCount = 0
   var orders = Orders()
+  private var spareWriter = MessageWriter()
+  /// The most memory that it keeps (bytes).
+  private static let writerKept = 4096
   var waits: [PoolWait] = []
   private var runnable: [Client] = []
   /// The clients that go on now; kept so that nothing is allocated.
@@ -136,7 +139,6 @@ final class Worker: EventLoopDelegate {
     let name = PoolName(database: database, user: serverUser)
     if let pool = poolByName[name] {
       if let known { learn(known, pool, section) }
-      if poolByLogin.count < Worker.poolsKept { poolByLogin[PoolName(database: database, user: user)] = pool }
       return .success(pool)
     }
     let target: ConnectionTarget
@@ -239,7 +241,12 @@ final class Worker: EventLoopDelegate {
 
   /// The pool that a client has which says so, if it lives here and has been asked for before. Then there is no need to
   /// look at the settings, nor for its home.
-  func poolHere(database: String, user: String) -> Pool? { poolByLogin[PoolName(database: database, user: user)] }
+  func poolHere(_ name: ClientName) -> Pool? { poolByLogin[name] }
+
+  /// A client that calls itself so has come to this pool.
+  func remember(_ pool: Pool, of name: ClientName) {
+    if poolByLogin.count < Worker.poolsKept { poolByLogin[name] = pool }
+  }
 
   enum PoolFailure: Error {
     case unknownDatabase
@@ -608,7 +615,7 @@ final class Worker: EventLoopDelegate {
       _ = Glibc.close(descriptor)
       return
     }
-    let deadline = settings.server.clientLoginTimeout.map { loop.now + $0.nanoseconds } ?? .max
+    let deadline = configuration.loginTimeoutNanoseconds.map { loop.now + $0 } ?? .max
     let client = addClient(
       id: environment.clientNumbers.next(), peer: peer, connectedAt: loop.now, entry: ClientEntry(deadline: deadline))
     loop.adopt(descriptor, for: client, owned: true, mayLeave: environment.homes.workers > 1)
@@ -648,6 +655,18 @@ final class Worker: EventLoopDelegate {
     acceptFailureQuietUntil = loop.now + Worker.acceptFailureQuietNanoseconds
     environment.log(
       .acceptFailed(listener: listener.endpoint.description, error: unsafe String(cString: strerror(error))))
+  }
+
+  /// A writer for a message of the daemon's own, empty: one that has served before, as long as it is given back.
+  func takeWriter() -> MessageWriter {
+    var writer = MessageWriter()
+    swap(&writer, &spareWriter)
+    writer.bytes.removeAll(keepingCapacity: true)
+    return writer
+  }
+
+  func giveBack(_ writer: consuming MessageWriter) {
+    if writer.bytes.capacity <= Worker.writerKept { spareWriter = writer }
   }
 
   func client(_ token: ClientToken) -> Client? { clients[token] }

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from kit.counting import STEADY, Allocations, Callgrind, Crowd, SystemCalls, busy, workers
+from kit.counting import STATEMENT, STEADY, Allocations, Callgrind, Crowd, SystemCalls, busy, workers
 from kit.daemon import WORKERS, Lifeguard
 from kit.postgres import PostgreSQL
 from kit.waiting import wait_until
+from kit.wire import WireClient, query
 from test_event_loop import DRIVERS
 
 # Daemons here have as many workers as a test says, and the event loop that it says.
@@ -25,6 +26,16 @@ needs_valgrind = pytest.mark.skipif(not shutil.which("valgrind"), reason="no val
 
 #: Of a lone client: a turn of the loop for its request and one for the answer, each with what it receives and sends.
 CALLS = {"io_uring": {"io_uring_enter": 2.0}, "epoll": {"epoll_wait": 2.0, "recvfrom": 2.0, "sendto": 2.0}}
+
+
+def connect(daemon: Lifeguard) -> None:
+    """A client comes, asks once, and goes."""
+    with WireClient.app(daemon.port) as client:
+        client.ask(query(STATEMENT))
+
+
+#: A line for each client costs as much as the client.
+SILENT = {"connections": False}
 
 
 @needs_strace
@@ -76,6 +87,20 @@ def test_a_transaction_of_a_client_that_is_home_wakes_no_other_thread(
         assert calls.counts.get(call, 0) < 16, calls.counts
 
 
+@needs_strace
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_clients_of_the_only_busy_pool_are_accepted_where_it_is(
+        lifeguard: Callable[..., Lifeguard], tmp_path: Path, driver: str):
+    """Whoever is accepted by another worker comes by mail, and has two workers wake up for it."""
+    daemon = lifeguard(server={"event_loop": driver, "workers": 2}, pool=STEADY, log=SILENT)
+    for _ in range(200):
+        connect(daemon)
+    with SystemCalls(daemon.pid, tmp_path) as calls:
+        for _ in range(300):
+            connect(daemon)
+    assert calls.counts.get("write", 0) < 300 / 5, calls.counts
+
+
 #: By kind of transaction, pool mode and number of clients: more than connections where some may wait.
 ALLOCATIONS = {
     ("simple", "transaction", 16): 0, ("extended", "transaction", 16): 0, ("block", "transaction", 4): 0,
@@ -108,17 +133,28 @@ def test_a_transaction_allocates_nothing(
 #: Instructions of the whole daemon, in user mode, for a transaction of a lone client: what callgrind counts of a release
 #: build by Swift 6.3 (10,348, 13,325 and 13,734), and five per cent, since compilers and libraries differ.
 INSTRUCTIONS = {"simple": 11_000, "extended": 14_100, "prepared": 14_600}
+#: The same for a client that comes, asks once, and goes (21,301, its transaction among them), where no log line tells of it.
+CONNECTION = 22_400
 #: What reading a plain text may be of all, and the functions that do it.
 READING_SHARE, READING = 0.03, re.compile("StatementEffectsV4scan|EffectScanner|SQLLexer|PlainStatement")
 
 
 @needs_valgrind
-def test_a_transaction_takes_few_instructions(lifeguard: Callable[..., Lifeguard], tmp_path: Path):
+def test_a_transaction_and_a_connection_take_few_instructions(lifeguard: Callable[..., Lifeguard], tmp_path: Path):
     callgrind = Callgrind(tmp_path)
-    daemon = lifeguard(server={"event_loop": "epoll", "workers": 1}, pool=STEADY, environment=callgrind.environment,
-                       binary=callgrind.binary, launcher=callgrind.launcher, wait=False)
+    daemon = lifeguard(server={"event_loop": "epoll", "workers": 1}, pool=STEADY, log=SILENT,
+                       environment=callgrind.environment, binary=callgrind.binary, launcher=callgrind.launcher, wait=False)
     wait_until(lambda: daemon.http("/livez")[0] == 200, "valgrind has started the daemon", deadline=60)
     each = {}
+    for connections in (50, 300):
+        callgrind.profile(daemon)
+        for _ in range(connections):
+            connect(daemon)
+    profile = callgrind.profile(daemon)
+    connection = callgrind.instructions(profile) / 300
+    print(f"{connection:.0f} instructions a connection, at most {CONNECTION}")
+    if connection > CONNECTION:
+        print(callgrind.costliest(profile))
     with Crowd(daemon, 1) as crowd:
         for kind, most in INSTRUCTIONS.items():
             crowd.run(kind, 100)
@@ -132,5 +168,5 @@ def test_a_transaction_takes_few_instructions(lifeguard: Callable[..., Lifeguard
             if each[kind] > most:
                 print(callgrind.costliest(profile))
             assert (reading > 0) == (kind != "prepared") and reading <= READING_SHARE * each[kind], (kind, reading)
-    assert all(each[kind] <= most for kind, most in INSTRUCTIONS.items()), \
-        f"{each}; what each function takes is above, and all of it in {profile.parent} for callgrind_annotate"
+    assert connection <= CONNECTION and all(each[kind] <= most for kind, most in INSTRUCTIONS.items()), \
+        f"{connection}, {each}; what each function takes is above, and all of it in {profile.parent} for callgrind_annotate"

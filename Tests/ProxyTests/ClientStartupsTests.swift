@@ -32,7 +32,7 @@ struct ClientStartupsTests {
     found = startups[one.span]
     #expect(found === read)
     #expect(read.name.user == "app" && read.name.database == "app")
-    #expect(try read.settings.get() == [SessionSetting(name: "application_name", value: "one")])
+    #expect(try read.settings.get().all == [SessionSetting(name: "application_name", value: "one")])
     for index in one.indices {
       var other = one
       other[index] ^= 1
