@@ -3,10 +3,13 @@
 # The scripts behind it are in deploy/dev. What they make lies below .build*, .run and nowhere else.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test unit integration lint fuzz tsan regress bench clean
+.PHONY: help deps build run test unit integration lint fuzz tsan regress bench order clean
 
 # Swift's run time goes into the daemon (docs/decisions/0009-static-run-time.md).
 BUILD := swift build -c release --static-swift-stdlib
+# What it runs while it serves lies side by side in memory (docs/decisions/0010-hot-functions-side-by-side.md).
+BUILD += -Xswiftc -Xfrontend -Xswiftc -function-sections -Xswiftc -use-ld=lld -Xlinker --no-warn-symbol-ordering \
+  -Xlinker --symbol-ordering-file -Xlinker $(CURDIR)/deploy/dev/hot-functions.txt
 
 help: ## this table
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-13s%s\n", $$1, $$2 }'
@@ -62,6 +65,11 @@ bench: ## all of docs/benchmarks.md anew; BENCH='--only 16,200 --rounds 5' or BE
 	@deploy/dev/deps.sh build run bench
 	$(BUILD)
 	python3 Tests/Benchmarks/bench.py $(BENCH)
+
+order: ## deploy/dev/hot-functions.txt anew, when test_budget.py says that it is out of date
+	@deploy/dev/deps.sh build run test
+	$(BUILD)
+	python3 Tests/Benchmarks/order.py
 
 clean: ## remove what was built; the throwaway server's data and what was downloaded stay below .run
 	rm -rf .build .build-tests .build-fuzz .build-tsan
