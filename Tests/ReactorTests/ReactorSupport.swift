@@ -96,6 +96,7 @@ final class Script: EventLoopDelegate {
   var fired: [UInt64] = []
   var mails = 0
   var accepted: [(descriptor: Int32, peer: PeerAddress)] = []
+  var onAccepted: (Int32) -> Void = { _ in }
   /// The errors with which accepting failed.
   var acceptFailures: [Int32] = []
 
@@ -132,6 +133,7 @@ final class Script: EventLoopDelegate {
 
   func accepted(_ descriptor: Int32, from peer: PeerAddress, on listener: Listener) {
     accepted.append((descriptor, peer))
+    onAccepted(descriptor)
   }
 
   func acceptFailed(_ error: Int32, on listener: Listener) { acceptFailures.append(error) }
