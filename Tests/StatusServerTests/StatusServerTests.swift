@@ -293,6 +293,8 @@ import Testing
     do {
       try await body(server)
     } catch {
+      // An answer that never comes would be waited for.
+      source.release()
       await server.stop()
       throw error
     }
