@@ -391,12 +391,8 @@ public struct RequestScanner {
     switch type {
     case .query: return body..<end
     case .parse:
-      var start = body
-      while start < end && bytes[start] != 0 { start += 1 }
-      start = min(start + 1, end)
-      var stop = start
-      while stop < end && bytes[stop] != 0 { stop += 1 }
-      return start..<stop
+      let start = min(bytes.end(ofTextIn: body..<end) + 1, end)
+      return start..<bytes.end(ofTextIn: start..<end)
     default: return nil
     }
   }
@@ -602,7 +598,7 @@ public struct RequestScanner {
     unnamedShared = nil
     unnamedDefinition.removeAll(keepingCapacity: true)
     guard message.body.count > 1, message.body.count <= RequestScanner.unnamedLimit else { return }
-    for index in message.body.dropFirst() { unnamedDefinition.append(bytes[index]) }
+    unnamedDefinition.append(bytes.extracting(message.body.dropFirst()))
   }
 
   mutating func forgetUnnamed() {
@@ -810,11 +806,8 @@ public struct RequestScanner {
   ) -> Range<Int>? {
     let body = cursor + MessageHeader.size
     let end = min(bytes.count, body + header.bodyLength)
-    var start = body
-    while start < end && bytes[start] != 0 { start += 1 }
-    start += 1
-    var stop = start
-    while stop < end && bytes[stop] != 0 { stop += 1 }
+    let start = min(bytes.end(ofTextIn: body..<end) + 1, end)
+    let stop = bytes.end(ofTextIn: start..<end)
     return stop < end ? start..<stop : nil
   }
 

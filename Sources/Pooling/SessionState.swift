@@ -132,9 +132,7 @@ public struct SessionState: Sendable {
   /// The beginning of a text, for people.
   public static func beginning(of bytes: Span<UInt8>, _ text: Range<Int>) -> String {
     let end = min(text.upperBound, text.lowerBound + statementLimit)
-    var length = text.lowerBound
-    while length < end && bytes[length] != 0 { length += 1 }
-    return WireText(bytes, text.lowerBound..<length).text
+    return WireText(bytes, text.lowerBound..<bytes.end(ofTextIn: text.lowerBound..<end)).text
   }
 
   /// The next connection is another one.

@@ -47,23 +47,17 @@ public final class SharedStatement {
     self.table = table
     serverName = WireText(SharedStatement.namePrefix + String(id))
     let definition = key.definition.span
-    let text = definition.extracting(0..<SharedStatement.textLength(definition))
+    let text = definition.extracting(0..<definition.end(ofTextIn: 0..<definition.count))
     kind = TransactionStatement(text)
     mayCommit = TransactionStatement.mayCommit(text)
     effects = StatementEffects.scan(text, reading: reading)
     touched = effects.touchesSettings ? TouchedSettings(text, reading: reading) : nil
   }
 
-  private static func textLength(_ definition: Span<UInt8>) -> Int {
-    var end = 0
-    while end < definition.count && definition[end] != 0 { end += 1 }
-    return end
-  }
-
   /// The beginning of its text.
   public var beginning: String {
     let definition = key.definition
-    return SessionState.beginning(of: definition.span, 0..<SharedStatement.textLength(definition.span))
+    return SessionState.beginning(of: definition.span, 0..<definition.count)
   }
 
   deinit { table?.forget(self) }

@@ -39,8 +39,7 @@ struct FieldReader {
   /// Text up to a zero byte; the range leaves that byte out.
   mutating func text(_ field: StaticString, in bytes: Span<UInt8>) throws(WireError) -> Range<Int> {
     let start = offset
-    var end = start
-    while end < bytes.count, bytes[end] != 0 { end += 1 }
+    let end = bytes.end(ofTextIn: start..<bytes.count)
     guard end < bytes.count else { throw .missingTerminator(place(field, start)) }
     offset = end + 1
     return start..<end

@@ -47,6 +47,24 @@ extension String {
   }
 }
 
+extension Span<UInt8> {
+  /// Where the first zero byte of a range is, which ends a text; the range's end where it has none. The span has to have
+  /// the range.
+  public func end(ofTextIn range: Range<Int>) -> Int {
+    precondition(range.lowerBound >= 0 && range.upperBound <= count, "no such range")
+    var index = range.lowerBound
+    while range.upperBound - index >= 8 {
+      let eight = unsafe UInt64(littleEndian: bytes.unsafeLoadUnaligned(fromByteOffset: index, as: UInt64.self))
+      // The top bit of each byte that is 0; above the first of them, perhaps those of others.
+      let zeros = (eight &- 0x0101_0101_0101_0101) & ~eight & 0x8080_8080_8080_8080
+      if zeros != 0 { return index + zeros.trailingZeroBitCount / 8 }
+      index += 8
+    }
+    while index < range.upperBound && self[index] != 0 { index += 1 }
+    return index
+  }
+}
+
 extension WireText: CustomStringConvertible {
   public var description: String { text }
 }

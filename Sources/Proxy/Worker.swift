@@ -33,7 +33,7 @@ final class Worker: EventLoopDelegate {
   let statementTable = StatementTable()
   /// Of a client that has none.
   let noStatements = ClientStatements()
-  private var poolByID: [PoolID: Pool] = [:]
+  private var poolTable = PoolTable()
   private var poolByName: [PoolName: Pool] = [:]
   /// Those of `poolByName` by what clients say: the database's name, and their own user instead of the server's.
   private var poolByLogin: [ClientName: Pool] = [:]
@@ -176,7 +176,7 @@ final class Worker: EventLoopDelegate {
     let pool = Pool(
       id: id, database: database, user: user, isForReads: isForReads, target: target, settings: settings,
       shard: shard, board: environment.hosts)
-    poolByID[id] = pool
+    poolTable.add(pool)
     if let shard { shards[ObjectIdentifier(shard.group)] = pool }
     environment.directory.add(pool.published)
     if orders.pauses(database) {
@@ -287,9 +287,9 @@ final class Worker: EventLoopDelegate {
     _ = pool(database: database, user: user)
   }
 
-  func pool(_ id: PoolID) -> Pool? { poolByID[id] }
+  func pool(_ id: PoolID) -> Pool? { poolTable[id] }
 
-  var allPools: [Pool] { Array(poolByID.values) }
+  var allPools: [Pool] { poolTable.all }
 
   /// Takes new settings. Pools that are still served get theirs; the others are retired.
   private func apply(_ configuration: ServingConfiguration) {
@@ -321,7 +321,7 @@ final class Worker: EventLoopDelegate {
   func carryOutEffects() {
     while let effect = pools.nextEffect() {
       switch effect {
-      case .dial(let server, let pool): dial(server, poolByID[pool]!)
+      case .dial(let server, let pool): dial(server, poolTable[pool]!)
       case .assign(let client, let server): assign(client, server)
       case .ping(let server): ping(server)
       case .close(let server, let reason): close(server, reason)
@@ -367,7 +367,7 @@ final class Worker: EventLoopDelegate {
   /// Shows other threads what has changed in this turn.
   private func publish() {
     while let id = pools.nextChanged() {
-      guard let pool = poolByID[id] else { continue }
+      guard let pool = poolTable[id] else { continue }
       if pool.shard != nil { pools.review(id, now: time) }
       let counts = pools.counts(id)
       pool.telemetry.publish(counts)
@@ -442,18 +442,18 @@ final class Worker: EventLoopDelegate {
         if shards[ObjectIdentifier(group)] === pool { shards[ObjectIdentifier(group)] = nil }
       }
       pools.remove(pool.id)
-      poolByID[pool.id] = nil
+      poolTable.remove(pool)
       environment.directory.remove(pool.published)
       if !pool.isForReads { forgetHome(of: pool) }
-      if !poolByID.values.contains(where: { $0.user == pool.user }) { removeLimit(.user(pool.user)) }
-      if !poolByID.values.contains(where: { $0.database == pool.database }) { removeLimit(.database(pool.database)) }
+      if !allPools.contains(where: { $0.user == pool.user }) { removeLimit(.user(pool.user)) }
+      if !allPools.contains(where: { $0.database == pool.database }) { removeLimit(.database(pool.database)) }
       return true
     }
   }
 
   /// Where no pool of that name is left here, the next one may live elsewhere.
   private func forgetHome(of pool: Pool) {
-    let isLeft = poolByID.values.contains { $0.name == pool.name }
+    let isLeft = allPools.contains { $0.name == pool.name }
     if !isLeft { environment.homes.removed(pool.name, by: index) }
   }
 
@@ -713,7 +713,7 @@ final class Worker: EventLoopDelegate {
     if let server = client.server { takeBack(server, from: client) }
     if let pool = client.pool {
       pool.clients -= 1
-      if pool.clients == 0 && pool.base == nil && isServed(pool) && poolByID.count > Worker.poolsKept
+      if pool.clients == 0 && pool.base == nil && isServed(pool) && poolTable.count > Worker.poolsKept
         && pool.shard == nil
       {
         retire(pool)

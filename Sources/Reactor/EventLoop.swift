@@ -488,14 +488,10 @@ import Glibc
 
   /// Empties the list of sockets to send on, also of those that are added meanwhile.
   func takeDirty(_ body: (Slot) -> Void) {
-    var index = 0
-    while index < dirty.count {
-      let slot = dirty[index]
-      index += 1
+    while let slot = dirty.popLast() {
       slot.isDirty = false
       body(slot)
     }
-    dirty.removeAll(keepingCapacity: true)
   }
 
   /// Makes what is queued ready for the kernel.

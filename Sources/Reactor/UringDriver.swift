@@ -98,14 +98,10 @@ import Glibc
       writeSend(slot)
     }
     // Requests may make further changes only after the next wait.
-    var index = 0
-    while index < changed.count {
-      let slot = changed[index]
-      index += 1
+    while let slot = changed.popLast() {
       slot.isChanged = false
       writeRequests(slot)
     }
-    changed.removeAll(keepingCapacity: true)
   }
 
   func wait(timeout: Int64?) {
@@ -319,10 +315,9 @@ import Glibc
     for socket in sending {
       if let slot = loop.slot(socket) { slot.consumeOutgoing(slot.sent, loop.blocks) }
     }
-    for socket in sending {
+    while let socket = sending.popLast() {
       if let slot = loop.slot(socket) { loop.outputSettled(slot) }
     }
-    sending.removeAll(keepingCapacity: true)
   }
 
   private func output(_ slot: Slot, _ loop: EventLoop) {

@@ -131,10 +131,10 @@ def test_a_transaction_allocates_nothing(
 
 
 #: Instructions of the whole daemon, in user mode, for a transaction of a lone client: what callgrind counts of a release
-#: build by Swift 6.3 (10,348, 13,325 and 13,734), and five per cent, since compilers and libraries differ.
-INSTRUCTIONS = {"simple": 11_000, "extended": 14_100, "prepared": 14_600}
-#: The same for a client that comes, asks once, and goes (20,649, its transaction among them), where no log line tells of it.
-CONNECTION = 21_700
+#: build by Swift 6.3 (9,512, 11,704 and 12,946), and five per cent, since compilers and libraries differ.
+INSTRUCTIONS = {"simple": 10_000, "extended": 12_300, "prepared": 13_600}
+#: The same for a client that comes, asks once, and goes (19,499, its transaction among them), where no log line tells of it.
+CONNECTION = 20_500
 #: Of them, those in functions that the linker puts side by side (93%, the rest is libc and hashing); `make order` lists them anew.
 ORDERED_SHARE = 0.88
 ORDERED = set((Path(__file__).resolve().parents[2] / "deploy/dev/hot-functions.txt").read_text().split())
