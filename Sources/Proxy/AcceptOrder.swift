@@ -4,13 +4,15 @@ import Locking
 ///
 /// A client whose pool lives on another worker has to be sent there, which costs more than all the rest of its login. So a
 /// worker with which nobody of many stays comes last: it looks for clients now and then, and takes those whom the others
-/// do not get to. The first one that stays ends it.
+/// do not get to. The first one that stays ends it, and so do many that the others have had to send here.
 struct AcceptOrder {
-  /// Clients in a row that went to other workers, after which a worker comes last.
+  /// Clients in a row that went to other workers, after which a worker comes last; and those that came from other workers
+  /// meanwhile, after which it no longer does.
   static let patience = 64
 
   private let workers: AcceptingWorkers
   private var sentAway = 0
+  private var received = 0
   private(set) var comesLast = false
 
   init(_ workers: AcceptingWorkers) { self.workers = workers }
@@ -18,13 +20,25 @@ struct AcceptOrder {
   /// A client has been accepted here and has logged in.
   mutating func placed(stays: Bool) {
     guard !stays else {
-      sentAway = 0
-      if comesLast { workers.enter() }
-      comesLast = false
+      comeFirst()
       return
     }
     sentAway += 1
     if sentAway >= AcceptOrder.patience && !comesLast { comesLast = workers.leave() }
+  }
+
+  /// A client has been accepted by another worker and stays here.
+  mutating func arrived() {
+    guard comesLast else { return }
+    received += 1
+    if received >= AcceptOrder.patience { comeFirst() }
+  }
+
+  private mutating func comeFirst() {
+    if comesLast { workers.enter() }
+    comesLast = false
+    sentAway = 0
+    received = 0
   }
 }
 

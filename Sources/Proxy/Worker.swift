@@ -630,6 +630,12 @@ final class Worker: EventLoopDelegate {
     loop.acceptsLast = acceptOrder.comesLast
   }
 
+  /// A client of a pool that lives here was accepted by another worker.
+  func receivedFromOther() {
+    acceptOrder.arrived()
+    loop.acceptsLast = acceptOrder.comesLast
+  }
+
   /// A new client of this worker, without its socket.
   func addClient(id: Int64, peer: PeerAddress, connectedAt: Int64, entry: ClientEntry) -> Client {
     let client = clients.add { token in

@@ -161,6 +161,7 @@ extension Worker {
     let unread = move.unread
     client.inbox.append(unread.span, from: loop.blocks)
     loop.adopt(move.socket, for: client)
+    receivedFromOther()
     if isDraining {
       environment.homes.arrived(for: move.name)
       _ = client.fail(.cannotConnectNow, "the connection pooler is shutting down")

@@ -28,9 +28,7 @@ import Glibc
   /// Pause after the kernel refused to accept for want of descriptors or memory.
   private static let acceptRetryNanoseconds: Int64 = 100_000_000
   /// How long a loop that `acceptsLast` leaves a listener to the others.
-  static let acceptPauseNanoseconds: Int64 = 100_000_000
-  /// Clients that wait for a TCP listener's other loops when these cannot keep up.
-  static let acceptCrowd = 64
+  static let acceptPauseNanoseconds: Int64 = 1_000_000_000
 
   /// How long output may take to leave after `closeAfterOutput`; a peer that does not read loses the rest.
   private static let closingNanoseconds: Int64 = 10_000_000_000
@@ -39,8 +37,8 @@ import Glibc
   public let blocks = BlockPool()
   /// Nanoseconds of CLOCK_MONOTONIC, read once a turn.
   public private(set) var now: Int64
-  /// On listeners that other loops wait on too, they come first: this loop looks now and then, and takes those who wait
-  /// only where the others cannot keep up. How many wait is known of TCP only; else whoever is there is taken.
+  /// On listeners that other loops wait on too, they come first: this loop waits there now and then, takes whoever is there
+  /// when it is woken, and goes on only where so many come that the others cannot keep up.
   public var acceptsLast = false
   /// The worker, while `run` runs.
   private var delegate: (any EventLoopDelegate)?
@@ -453,11 +451,6 @@ import Glibc
 
   /// The pause is over.
   private func resumeAccepting(_ slot: Slot, _ listener: Listener) {
-    // Whoever waits on the listener has to take the client it is woken for: the kernel wakes nobody else for it.
-    if acceptsLast && listener.isShared, let waiting = listener.waiting, waiting < EventLoop.acceptCrowd {
-      scheduleOwn(slot, after: EventLoop.acceptPauseNanoseconds)
-      return
-    }
     guard hasDescriptorLeft(listener) else {
       scheduleOwn(slot, after: EventLoop.acceptRetryNanoseconds)
       delegate?.acceptFailed(EMFILE, on: listener)

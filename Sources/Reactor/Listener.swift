@@ -295,16 +295,6 @@ public final class Listener: Sendable {
     return .success((accepted, PeerAddress.of(storage, descriptor: accepted)))
   }
 
-  /// Clients that could be accepted now; nil where the kernel does not tell (Unix sockets).
-  var waiting: Int? {
-    guard case .tcp = endpoint else { return nil }
-    var info = tcp_info()
-    var length = socklen_t(MemoryLayout<tcp_info>.size)
-    guard unsafe getsockopt(descriptor, Int32(IPPROTO_TCP), TCP_INFO, &info, &length) == 0 else { return nil }
-    // Of a listening socket it is the queue of accept(2) (`tcp_get_info` of the kernel).
-    return Int(info.tcpi_unacked)
-  }
-
   struct AcceptFailure: Error {
     var error: Int32
     /// Only this one client failed; the next may be accepted at once.

@@ -25,6 +25,20 @@ struct AcceptOrderTests {
     }
   }
 
+  @Test("a worker that comes last no longer does when others have had to send it many")
+  func othersSend() {
+    var order = AcceptOrder(AcceptingWorkers(2))
+    order.arrived()
+    for _ in 0..<2 {
+      for _ in 0..<AcceptOrder.patience { order.placed(stays: false) }
+      #expect(order.comesLast)
+      for _ in 1..<AcceptOrder.patience { order.arrived() }
+      #expect(order.comesLast)
+      order.arrived()
+      #expect(!order.comesLast)
+    }
+  }
+
   @Test("never does everybody come last: the one that was left takes its turn when another has clients that stay")
   func oneIsLeft() {
     let workers = AcceptingWorkers(3)
